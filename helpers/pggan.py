@@ -88,27 +88,26 @@ class Generator(nn.Module):
     def resolution(self):
         return 4 * 2 ** (len(self.channels) - 1)
 
-    def layer(self, index, h):
-        """Apply convolution `index` (from 0) to what comes out of the one before, before pixel normalisation."""
-        h = pixel_norm(h)
+    def convolve(self, index, h):
+        """Apply convolution `index` (from 0) and its leaky ReLU to a normalised featuremap."""
         if index and index % 2 == 0:
             h = upsample(h)
         return F.leaky_relu(getattr(self, f"layer{index}")(h), SLOPE)
 
     def to_rgb(self, block, h):
-        """Turn the last featuremap of a resolution into an image."""
-        return getattr(self, f"output{block}")(pixel_norm(h))
+        """Turn the last normalised featuremap of a resolution into an image."""
+        return getattr(self, f"output{block}")(h)
 
     def forward(self, z, lod=0.0):
         """lod: how many resolutions are still to grow; its fraction fades the newest one in."""
-        h = z[:, :, None, None]
-        last = len(self.channels) - 1 - int(lod)
-        fade = lod - int(lod)
+        h = pixel_norm(z[:, :, None, None])
+        last, fade = len(self.channels) - 1 - int(lod), lod - int(lod)
         image = None
         for block in range(last + 1):
             if block == last and fade:
                 image = upsample(self.to_rgb(block - 1, h))
-            h = self.layer(2 * block + 1, self.layer(2 * block, h))
+            for index in (2 * block, 2 * block + 1):
+                h = pixel_norm(self.convolve(index, h))
         full = self.to_rgb(last, h)
         return full if image is None else torch.lerp(full, image, fade)
 
@@ -151,3 +150,27 @@ class Discriminator(nn.Module):
         h = minibatch_deviation(h, self.group)
         h = self.layer(2 * last + 1, self.layer(2 * last, h))
         return getattr(self, f"layer{2 * last + 2}")(h).flatten()
+
+
+class Layers(nn.Module):
+    """The generator as the numbered layers of the paper, for `flow.Flow`.
+
+    Layers 1..2n are the convolutions, layer 2n+1 is the last toRGB. A unit's activation is taken after the
+    nonlinearity and before pixel normalisation; post_pn=True moves the cut behind the normalisation.
+    """
+
+    def __init__(self, generator, post_pn=False):
+        super().__init__()
+        self.generator, self.post_pn = generator, post_pn
+        self.latent, self.n_layers = generator.latent, 2 * len(generator.channels) + 1
+
+    def advance(self, layer, h, extras):
+        """Compute one layer from the one before; layer 1 receives z (B, D). See `flow.Flow`."""
+        if layer == 1:
+            h = h[:, :, None, None]
+        if layer == 1 or not self.post_pn:
+            h = pixel_norm(h)
+        if layer == self.n_layers:
+            return self.generator.to_rgb(len(self.generator.channels) - 1, h), extras
+        h = self.generator.convolve(layer - 1, h)
+        return (pixel_norm(h) if self.post_pn else h), extras
