@@ -1,0 +1,55 @@
+"""See what a unit draws: the images it fires for, their mean featuremap, and units that draw the same (section 3.3)."""
+
+import torch
+from scipy.cluster import hierarchy
+from torch.nn import functional as F
+
+from helpers.flow import State
+
+
+def representative_image(flow, z, layer):
+    """Draw the mean featuremap of the given latents: z (k, D) of a unit's top images -> image (1, C, H, W).
+
+    All units of `layer` are averaged over the k images, and the rest of the generator turns the mean into
+    one image: clear where the images agree, blurred where they do not (Figure 7). Explained in notebook 04.
+    """
+    if len(z) == 0:
+        raise ValueError("a representative image needs at least one latent")
+    state = flow.state(z, layer)
+    extras = {name: value.mean(0, keepdim=True) for name, value in state.extras.items()}
+    return flow.resume(State(state.layer, state.h.mean(0, keepdim=True), extras))
+
+
+def clusters(flow, z, layer, units, count=4, masks=None):
+    """Group units that fire at the same places of the same images (Figure 8).
+
+    z: latents (N, D), usually of artifacts. units: unit numbers of `layer`. masks: bool (N, H, W) to look
+    only at the defective regions. Similarity is the correlation of activations over images and positions;
+    clusters are merged by average linkage until `count` are left.
+    Returns a list of lists of unit numbers, largest cluster first.
+    """
+    units = [int(u) for u in units]
+    if not 0 < count <= len(units):
+        raise ValueError(f"cannot split {len(units)} units into {count} clusters")
+    if count == len(units):
+        return [[u] for u in units]
+    weight = None
+    if masks is not None:
+        weight = F.adaptive_avg_pool2d(masks[:, None].float(), flow.resolution(layer))[:, 0].flatten()
+    similar = correlation(flow.record(z, [layer])[layer][:, units], weight)
+    pairs = (1 - similar)[tuple(torch.triu_indices(len(units), len(units), 1))].clamp_min(0)
+    found = hierarchy.fcluster(hierarchy.linkage(pairs.numpy(), "average"), count, "maxclust")
+    groups = [[u for u, c in zip(units, found) if c == number] for number in sorted(set(found))]
+    return sorted(groups, key=len, reverse=True)
+
+
+def correlation(h, weight=None):
+    """Correlate units over images and positions: (N, U, H, W), weight (N*H*W,) -> (U, U); constant units give 0."""
+    x = h.transpose(0, 1).flatten(1).double()
+    w = torch.ones(x.shape[1], dtype=torch.double) if weight is None else weight.double()
+    w = w / w.sum().clamp_min(1e-12)
+    x = x - (x * w).sum(dim=1, keepdim=True)
+    covariance = (x * w) @ x.T
+    deviation = covariance.diagonal().clamp_min(0).sqrt()
+    scale = torch.outer(deviation, deviation)
+    return torch.where(scale > 1e-12, covariance / scale.clamp_min(1e-12), 0.0).clamp(-1, 1)

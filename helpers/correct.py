@@ -1,0 +1,129 @@
+"""Corrections as values: each function returns Edits, `{layer: function}`, for `flow.generate(z, edits)`.
+
+Nothing is changed in place, in the network or in a featuremap. Explained in notebook 05.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from helpers import units as unit_scores
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Multiply each unit's featuremap by a weight: (B, U, H, W) -> same."""
+
+    weights: torch.Tensor
+
+    def __call__(self, h):
+        if h.shape[1] != len(self.weights):
+            raise ValueError(f"this edit is for a layer of {len(self.weights)} units, got {h.shape[1]}")
+        return h * self.weights.to(h)[:, None, None]
+
+
+@dataclass(frozen=True)
+class LocalScale:
+    """Multiply the selected units by (1 - mask), image by image."""
+
+    selected: torch.Tensor  # (U,) bool
+    masks: torch.Tensor  # (N, H, W) in [0, 1], at the layer's resolution once called
+
+    def take(self, rows, total):
+        """Cut to the images of a chunk; `total` is how many images the flow was asked for."""
+        if total != len(self.masks):
+            raise ValueError(f"this local correction has {len(self.masks)} masks, but {total} images were asked for")
+        return LocalScale(self.selected, self.masks[rows])
+
+    def __call__(self, h):
+        if len(h) != len(self.masks):
+            raise ValueError(f"got {len(h)} images for {len(self.masks)} masks: pass one mask per image")
+        keep = 1 - F.adaptive_avg_pool2d(self.masks[:, None].to(h), h.shape[-2:])
+        return torch.where(self.selected.to(h.device)[:, None, None], h * keep, h)
+
+
+def ablate(layer, units):
+    """Set units of one layer to zero (the single-layer correction of section 3.2).
+
+    units: unit numbers. Returns Edits. Raises ValueError for a negative or repeated unit number.
+    """
+    units = [int(u) for u in units]
+    if len(set(units)) < len(units) or min(units, default=0) < 0:
+        raise ValueError(f"units must be different numbers from 0 up, got {units}")
+    return {layer: Zero(tuple(units))}
+
+
+@dataclass(frozen=True)
+class Zero:
+    """Set the listed units' featuremaps to zero."""
+
+    units: tuple
+
+    def __call__(self, h):
+        if self.units and max(self.units) >= h.shape[1]:
+            raise ValueError(f"there is no unit {max(self.units)} in a layer of {h.shape[1]} units")
+        weights = torch.ones(h.shape[1], dtype=h.dtype, device=h.device)
+        weights[list(self.units)] = 0
+        return h * weights[:, None, None]
+
+
+def sequential(scores, stop_layer=6, portion=0.2, scale=0.9, normalise="minmax", inclusive_loop=False):
+    """Damp the highest-scoring units of layers 1..stop_layer by scale * (1 - score) (Algorithm 1).
+
+    scores: {layer: (U,)}, defective scores of at least these layers; normalised per layer first (see
+    `units.normalise`). stop_layer: 0 is the identity. portion: share of each layer's units, in [0, 1].
+    scale: lambda in [0, 1]; 0 is plain zero ablation. inclusive_loop: edit one layer more, as the printed
+    loop "k = 0 to l" taken literally does. Returns Edits.
+    """
+    if not 0 <= scale <= 1:
+        raise ValueError(f"scale (lambda) lies in [0, 1], got {scale}")
+    layers = _upto(scores, stop_layer + bool(inclusive_loop and stop_layer))
+    scaled = unit_scores.normalise(scores, normalise)
+    edits = {}
+    for layer, top in selected(scores, layers, portion).items():
+        edits[layer] = Scale(torch.where(top, scale * (1 - scaled[layer]), 1.0))
+    return edits
+
+
+def local(scores, masks, stop_layer=6, portion=0.2):
+    """Damp the same units as `sequential`, but by (1 - mask) and so only where an image is defective (section 4.2).
+
+    masks: (N, H, W) in [0, 1] (bool or soft), one per image in the order of z; averaged down to each layer.
+    Returns Edits for exactly these N images; a mask of zeros leaves its image as it is.
+    """
+    masks = torch.as_tensor(masks).float()
+    if masks.ndim != 3 or masks.numel() == 0 or not (masks.min() >= 0 and masks.max() <= 1):
+        raise ValueError(f"masks must be (N, H, W) with values in [0, 1], got shape {tuple(masks.shape)}")
+    chosen = selected(scores, _upto(scores, stop_layer), portion)
+    return {layer: LocalScale(top, masks) for layer, top in chosen.items()}
+
+
+def selected(scores, layers, portion=0.2):
+    """Mark the top portion of each layer's units: {layer: (U,) bool}; int(portion * U) of them."""
+    if not 0 <= portion <= 1:
+        raise ValueError(f"portion is a share of a layer's units and lies in [0, 1], got {portion}")
+    out = {}
+    for layer, order in unit_scores.rank({layer: scores[layer] for layer in layers}).items():
+        out[layer] = torch.zeros(len(order), dtype=torch.bool)
+        out[layer][order[: math.floor(portion * len(order) + 1e-9)]] = True
+    return out
+
+
+def gain(h, edit):
+    """Measure by how much pixel normalisation amplifies the units an edit leaves alone: (B, H, W), 1 is not at all."""
+    return (h.square().sum(dim=1) / edit(h).square().sum(dim=1).clamp_min(1e-12)).sqrt()
+
+
+def _upto(scores, stop_layer):
+    if isinstance(stop_layer, bool) or stop_layer != int(stop_layer) or stop_layer < 0:
+        raise ValueError(f"stop_layer must be 0 (no correction) or a layer number, got {stop_layer}")
+    layers = list(range(1, int(stop_layer) + 1))
+    missing = [layer for layer in layers if layer not in scores]
+    if missing:
+        raise ValueError(
+            f"stop_layer {stop_layer} needs scores of layers 1 to {stop_layer}, layer {missing[0]} has none "
+            f"(scored: {min(scores, default=0)} to {max(scores, default=0)})"
+        )
+    return layers

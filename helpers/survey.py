@@ -1,0 +1,223 @@
+"""Gather statistics of every unit over many generations in one streaming pass of bounded memory.
+
+A pass cuts the latents into shards, turns each into small statistics and merges these, so that the
+built-in `map`, a process pool's or a cluster's give the same numbers. Explained in notebook 03.
+"""
+
+import math
+from functools import partial
+
+import torch
+
+SHARD = 512  # images per unit of work handed to `map`
+
+
+def thresholds(flow, z, tau=0.005, layers=None, map=map):
+    """Find each unit's threshold T_u with P(A_u > T_u) = tau over all images and positions (section 3.2).
+
+    z: latents (N, D). tau: share of activations above the threshold, in (0, 1). layers: default all.
+    Returns {layer: (U,)}, equal to torch.quantile(activations, 1 - tau) over everything at once.
+    Raises ValueError for tau out of range, no images, or activations that are not finite.
+    """
+    if not 0 < tau < 1:
+        raise ValueError(f"tau is the share of activations above the threshold and lies in (0, 1), got {tau}")
+    keep = {layer: len(z) * flow.resolution(layer) ** 2 for layer in _layers(flow, layers)}
+    keep = {layer: n - math.floor((n - 1) * (1 - tau)) for layer, n in keep.items()}
+    return {layer: tail.quantile(tau) for layer, tail in _gather(flow, z, partial(_tails, keep), map).items()}
+
+
+def activation_rates(flow, z, above=None, layers=None, map=map):
+    """Measure the share of positions and images in which each unit is active.
+
+    above: {layer: (U,)} of thresholds, or None for 0 (the sign that the leaky ReLU keeps).
+    Returns {layer: (U,)} in [0, 1].
+    """
+    if above is None:
+        above = {layer: torch.zeros(flow.units(layer)) for layer in _layers(flow, layers)}
+    return {layer: mean.value() for layer, mean in _gather(flow, z, partial(_rates, above), map).items()}
+
+
+def unit_maxima(flow, z, layers=None, by="max", map=map):
+    """Measure how strongly each image activates each unit.
+
+    by: "max" (spatial maximum, what GAN Dissection ranks by), "mean" or "norm" (Euclidean, over positions).
+    Returns {layer: (N, U)}.
+    """
+    make = partial(_maxima, _layers(flow, layers), _reduction(by))
+    return {layer: rows.value() for layer, rows in _gather(flow, z, make, map).items()}
+
+
+def top_images(flow, z, k=20, layers=None, by="max", map=map):
+    """Find the k images that activate each unit most (section 3.3), strongest first, ties by position in z.
+
+    Returns {layer: (U, k)} of row numbers of z. Raises ValueError if there are fewer than k images.
+    """
+    if not 0 < k <= len(z):
+        raise ValueError(f"cannot pick the top {k} of {len(z)} images: choose k between 1 and {len(z)}")
+    make = partial(_tops, _layers(flow, layers), _reduction(by), k)
+    return {layer: top.rows for layer, top in _gather(flow, z, make, map).items()}
+
+
+def _layers(flow, layers):
+    return [flow.checked(layer) for layer in (flow.layers if layers is None else layers)]
+
+
+def _reduction(by):
+    known = {"max": _spatial_max, "mean": _spatial_mean, "norm": _spatial_norm}
+    if by not in known:
+        raise ValueError(f"by must be one of {', '.join(known)}, got {by!r}")
+    return known[by]
+
+
+def _spatial_max(h):
+    return h.amax(dim=(2, 3))
+
+
+def _spatial_mean(h):
+    return h.mean(dim=(2, 3))
+
+
+def _spatial_norm(h):
+    return h.square().sum(dim=(2, 3)).sqrt()
+
+
+def _gather(flow, z, make, map):
+    if len(z) == 0:
+        raise ValueError("a survey needs at least one image, got no latents")
+    starts = range(0, len(z), SHARD)
+    merged = None
+    for stats in map(partial(_shard, flow, make), [z[s : s + SHARD] for s in starts], starts):
+        merged = stats if merged is None else {layer: merged[layer].merge(stats[layer]) for layer in stats}
+    return merged
+
+
+def _shard(flow, make, z, start):
+    """Statistics of one shard of latents; a top-level function, so that it can be sent to other processes."""
+    stats = make()
+    for rows, recorded in flow.stream(z, list(stats)):
+        for layer, h in recorded.items():
+            bad = ~torch.isfinite(h.sum(dim=(0, 2, 3)))
+            if bad.any():
+                unit = int(bad.nonzero()[0])
+                raise ValueError(
+                    f"layer {layer}, unit {unit} has activations that are not finite: check the weights and latents"
+                )
+            stats[layer].update(h, start + rows.start)
+    return stats
+
+
+def _tails(keep):
+    return {layer: Tail(k) for layer, k in keep.items()}
+
+
+def _rates(above):
+    return {layer: Rate(level) for layer, level in above.items()}
+
+
+def _maxima(layers, reduce):
+    return {layer: Rows(reduce) for layer in layers}
+
+
+def _tops(layers, reduce, k):
+    return {layer: Top(reduce, k) for layer in layers}
+
+
+class Tail:
+    """The `keep` largest activations of each unit: all that an upper quantile needs, exactly."""
+
+    def __init__(self, keep):
+        self.keep, self.count, self.values = keep, 0, None
+
+    def update(self, h, start):
+        flat = h.permute(0, 2, 3, 1).flatten(0, 2)  # a view where h is channels-last
+        self.count += len(flat)
+        full = self.values is not None and self.values.shape[1] == self.keep
+        self._add(_columns_above(flat, self.values.amin(dim=1)) if full else flat.T)
+
+    def merge(self, other):
+        self.count += other.count
+        self._add(other.values)
+        return self
+
+    def _add(self, values):
+        if self.values is not None:
+            values = torch.cat([self.values, values], dim=1)
+        self.values = values.topk(min(self.keep, values.shape[1]), dim=1, sorted=False).values
+
+    def quantile(self, tau):
+        """Interpolate linearly between the two order statistics around rank (count - 1) * (1 - tau)."""
+        rank = (self.count - 1) * (1 - tau)
+        ascending = self.values.sort(dim=1).values.double()
+        low = math.floor(rank)
+        first = low - (self.count - self.values.shape[1])
+        pair = ascending[:, first : first + 2]
+        return torch.lerp(pair[:, 0], pair[:, -1], rank - low).float().cpu()
+
+
+def _columns_above(flat, low):
+    """Collect what exceeds `low` in each column of (M, U) as rows (U, most), padded with -inf."""
+    rows, units = (flat > low).nonzero(as_tuple=True)
+    units, order = units.sort(stable=True)
+    counts = units.bincount(minlength=flat.shape[1])
+    place = torch.arange(len(units), device=flat.device) - (counts.cumsum(0) - counts)[units]
+    out = flat.new_full((flat.shape[1], int(counts.max())), -torch.inf)
+    out[units, place] = flat[rows[order], units]
+    return out
+
+
+class Rate:
+    """The share of positions above a level."""
+
+    def __init__(self, above):
+        self.above, self.hits, self.count = above, 0, 0
+
+    def update(self, h, start):
+        self.hits = self.hits + (h > self.above.to(h.device)[:, None, None]).sum(dim=(0, 2, 3)).cpu()
+        self.count += h.shape[0] * h.shape[2] * h.shape[3]
+
+    def merge(self, other):
+        self.hits, self.count = self.hits + other.hits, self.count + other.count
+        return self
+
+    def value(self):
+        return self.hits.double().div(self.count).float()
+
+
+class Rows:
+    """One number per image and unit, put back into the order of the images."""
+
+    def __init__(self, reduce):
+        self.reduce, self.parts = reduce, {}
+
+    def update(self, h, start):
+        self.parts[start] = self.reduce(h).cpu()
+
+    def merge(self, other):
+        self.parts |= other.parts
+        return self
+
+    def value(self):
+        return torch.cat([self.parts[start] for start in sorted(self.parts)])
+
+
+class Top:
+    """The k images with the largest value per unit."""
+
+    def __init__(self, reduce, k):
+        self.reduce, self.k, self.values, self.rows = reduce, k, None, None
+
+    def update(self, h, start):
+        values = self.reduce(h).T.cpu()
+        self._add(values, (start + torch.arange(values.shape[1])).expand_as(values))
+
+    def merge(self, other):
+        self._add(other.values, other.rows)
+        return self
+
+    def _add(self, values, rows):
+        if self.values is not None:
+            values, rows = torch.cat([self.values, values], dim=1), torch.cat([self.rows, rows], dim=1)
+        by_row = rows.argsort(dim=1)
+        values, rows = values.gather(1, by_row), rows.gather(1, by_row)
+        order = values.argsort(dim=1, descending=True, stable=True)[:, : self.k]
+        self.values, self.rows = values.gather(1, order), rows.gather(1, order)
