@@ -1,0 +1,238 @@
+"""Hand out shipped data files only after checking them, and remember the results of expensive steps."""
+
+import hashlib
+import inspect
+import json
+import os
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from helpers import env
+
+MANIFEST = "manifest.json"
+NUMBERS = "biufc"  # the kinds of NumPy dtype that are numbers: bool, int, uint, float, complex
+_verified = {}  # path -> (mtime, size) at the time its hash was right, so that each file is hashed once
+
+
+def data_root():
+    """Return the folder of the data: HELPERS_DATA if set, otherwise data/ of this checkout."""
+    return Path(os.environ.get("HELPERS_DATA") or env.ROOT / "data")
+
+
+def fetch(name):
+    """Return the path of a shipped data file after checking its size and sha256 against its folder's manifest.
+
+    name: like "churches/generator.safetensors". Raises ValueError for a name outside the manifest and for a
+    truncated or altered file, FileNotFoundError for a missing one. Used by every notebook through `domains`.
+    """
+    folder, _, rest = str(name).partition("/")
+    path, entries = data_root() / str(name), _manifest(folder)
+    if rest not in entries:
+        raise ValueError(f"there is no data file {name!r}, the manifest of data/{folder} lists: {', '.join(entries)}")
+    repair = f"run `git checkout -- data/{name}` to restore it"
+    if not path.is_file():
+        raise FileNotFoundError(f"data/{name} is missing: {repair}")
+    now = path.stat()
+    if _verified.get(path) == (now.st_mtime_ns, now.st_size):
+        return path
+    expected = entries[rest]
+    with path.open("rb") as file:
+        head = file.read(60)
+    if head.startswith(b"version") and b"git-lfs" in head:
+        raise ValueError(f"data/{name} is a Git LFS pointer, not the file itself: run `git lfs pull`")
+    if now.st_size != expected["bytes"]:
+        what = "truncated" if now.st_size < expected["bytes"] else "too long"
+        raise ValueError(f"data/{name} is {what}: {now.st_size} bytes, expected {expected['bytes']}, {repair}")
+    found = sha256(path)
+    if found != expected["sha256"]:
+        raise ValueError(
+            f"data/{name} was altered: its sha256 starts {found[:12]}, the manifest says {expected['sha256'][:12]}, "
+            f"{repair}, or `python -m tools.manifest {folder}` if the change was meant"
+        )
+    _verified[path] = (now.st_mtime_ns, now.st_size)
+    return path
+
+
+def _manifest(folder):
+    path = data_root() / folder / MANIFEST
+    if not re.fullmatch(r"[\w-]+", folder) or not path.is_file():
+        known = sorted(p.parent.name for p in data_root().glob(f"*/{MANIFEST}"))
+        raise ValueError(f"there is no data folder {folder!r} with a manifest, there is: {', '.join(known) or 'none'}")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def sha256(path):
+    """Hash a file without loading it whole; returns the hexadecimal digest."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def memo(name, fn, /, **params):
+    """Return fn(**params), from the cache if this very computation was done before.
+
+    name: a few words, part of the entry's file name. params: plain JSON values. The result may hold tensors,
+    arrays, numbers, strings, None, and lists, tuples and dicts of these; tensors come back on the CPU.
+    An entry stands for name, params, the code of fn and the tensors and plain values it refers to, the sources of
+    the helpers, the shipped data, the device and the SMOKE switch. What else fn refers to must follow from these.
+    HELPERS_CACHE=0 computes always, another value is the folder to use instead of data/cache.
+    Raises TypeError for params or results of other types. Explained in notebook 00.
+    """
+    folder = os.environ.get("HELPERS_CACHE") or data_root() / "cache"
+    entry = f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}-{_key(name, fn, params)}.safetensors"
+    path = None if str(folder) == "0" else Path(folder) / entry
+    if path and path.is_file():
+        try:
+            value = _read(path)
+        except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
+            print(f"cache entry {_short(path)} is damaged ({error}): computing it again")
+        else:
+            print(f"cached: delete {_short(path)} to recompute")
+            return value
+    tensors = {}
+    tree = _pack(fn(**params), tensors)
+    if path:
+        try:
+            _write(path, tree, tensors)
+        except OSError as error:
+            warnings.warn(f"{_short(path)} could not be written ({error}): computed, not cached", stacklevel=2)
+    return _unpack(tree, tensors)
+
+
+def _key(name, fn, params):
+    try:
+        # Sorted, because keyword order does not change what is computed.
+        plain = json.dumps([name, params], sort_keys=True)
+    except TypeError as error:
+        raise TypeError(
+            f"the params of memo must be plain JSON values ({error}): pass ids and numbers, and let fn refer to tensors"
+        ) from None
+    parts = [plain, repr(_code(fn)), str(env.smoke()), env.device().type]
+    # Figures and widgets compute nothing, so editing them keeps the cache.
+    sources = [p for p in Path(__file__).parent.glob("*.py") if p.stem not in ("show", "widgets")]
+    parts += [sha256(path) for path in sorted([*sources, *data_root().glob(f"*/{MANIFEST}")])]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+def _code(fn):
+    """Describe a function: its name, bytecode and the plain values and tensors that it refers to."""
+    if not inspect.isfunction(fn):
+        if inspect.isbuiltin(fn) or inspect.isclass(fn):
+            return f"{fn.__module__}.{fn.__qualname__}"
+        raise TypeError(f"memo takes a plain function, got {type(fn).__name__}: wrap it in a lambda")
+    seen = {name: cell.cell_contents for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or ())}
+    if not fn.__module__.startswith("helpers."):  # those sources are in the key already
+        seen |= {name: fn.__globals__[name] for name in _names(fn.__code__) if name in fn.__globals__}
+    seen = sorted((name, _content(value)) for name, value in seen.items())
+    return fn.__module__, fn.__qualname__, _bytecode(fn.__code__), _content(fn.__defaults__), seen
+
+
+def _names(code):
+    inner = [_names(const) for const in code.co_consts if inspect.iscode(const)]
+    return set(code.co_names).union(*inner)
+
+
+def _bytecode(code):
+    consts = [_bytecode(const) if inspect.iscode(const) else _content(const) for const in code.co_consts]
+    return str((code.co_code.hex(), consts, code.co_names))
+
+
+def _content(value):
+    """Describe a value by its content where that is plain, by its type's name where it is not."""
+    if isinstance(value, torch.Tensor) and value.layout == torch.strided:
+        flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        return f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(flat).hexdigest()}"
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in NUMBERS:
+        return f"{value.dtype} {value.shape} {hashlib.sha256(np.ascontiguousarray(value)).hexdigest()}"
+    if isinstance(value, dict):
+        return str([(repr(key), _content(item)) for key, item in value.items()])
+    if isinstance(value, list | tuple | set | frozenset):
+        items = [_content(item) for item in value]
+        return str(sorted(items) if isinstance(value, set | frozenset) else items)
+    if value is None or isinstance(value, bool | int | float | str | range):
+        return repr(value)
+    if inspect.isfunction(value):
+        return _bytecode(value.__code__)
+    return getattr(value, "__qualname__", type(value).__qualname__)
+
+
+def _pack(value, tensors):
+    """Turn a result into plain JSON, moving its tensors and arrays to `tensors`."""
+    kind = type(value)
+    if value is None or kind in (bool, int, float, str):
+        return value
+    if isinstance(value, torch.Tensor) and value.layout == torch.strided:
+        return {"tensor": _stored(value.detach().cpu().contiguous().clone(), tensors)}
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in NUMBERS:
+        whole = np.array(value, order="C")
+        return {"array" if kind is np.ndarray else "number": _stored(torch.from_numpy(whole), tensors)}
+    if kind in (list, tuple):
+        return {kind.__name__: [_pack(item, tensors) for item in value]}
+    if kind is dict and all(type(key) in (str, int) for key in value):
+        return {"dict": [[key, _pack(item, tensors)] for key, item in value.items()]}
+    raise TypeError(
+        f"memo cannot keep a {kind.__name__}: return tensors, arrays, numbers, strings, None, "
+        "or lists, tuples and dicts (keys str or int) of these"
+    )
+
+
+def _stored(tensor, tensors):
+    key = str(len(tensors))
+    tensors[key] = tensor
+    return key
+
+
+def _unpack(tree, tensors):
+    if not isinstance(tree, dict):
+        return tree
+    ((kind, item),) = tree.items()
+    if kind == "tensor":
+        return tensors[item]
+    if kind in ("array", "number"):
+        array = tensors[item].numpy()
+        return array if kind == "array" else array[()]
+    if kind == "dict":
+        return {key: _unpack(value, tensors) for key, value in item}
+    return {"list": list, "tuple": tuple}[kind](_unpack(value, tensors) for value in item)
+
+
+def _checksum(tree, tensors):
+    digest = hashlib.sha256(tree.encode())
+    for key in sorted(tensors):
+        digest.update(_content(tensors[key]).encode())
+    return digest.hexdigest()
+
+
+def _write(path, tree, tensors):
+    tree = json.dumps(tree)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = save(tensors, metadata={"tree": tree, "sha256": _checksum(tree, tensors)})
+    replace(path, whole)
+
+
+def _read(path):
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata() or {}
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+    if header["sha256"] != _checksum(header["tree"], tensors):
+        raise ValueError("its checksum differs")
+    return _unpack(json.loads(header["tree"]), tensors)
+
+
+def replace(path, whole):
+    """Write bytes to a file so that a reader, or a crash, only ever meets the old or the new content."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.write_bytes(whole)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _short(path):
+    return path.relative_to(env.ROOT) if path.is_relative_to(env.ROOT) else path
