@@ -138,8 +138,8 @@ class Discriminator(nn.Module):
     def layer(self, index, h):
         return F.leaky_relu(getattr(self, f"layer{index}")(h), SLOPE)
 
-    def forward(self, images, lod=0.0):
-        """lod: as in `Generator.forward`; images come at the size that belongs to it."""
+    def forward(self, images, lod=0.0, group=None):
+        """lod: as in `Generator.forward`; images come at the size that belongs to it. group: for this call only."""
         first, fade = int(lod), lod - int(lod)
         h = self.from_rgb(first, images)
         last = len(self.channels) - 1
@@ -147,7 +147,7 @@ class Discriminator(nn.Module):
             h = F.avg_pool2d(self.layer(2 * block + 1, self.layer(2 * block, h)), 2)
             if block == first and fade:
                 h = torch.lerp(h, self.from_rgb(block + 1, F.avg_pool2d(images, 2)), fade)
-        h = minibatch_deviation(h, self.group)
+        h = minibatch_deviation(h, group or self.group)
         h = self.layer(2 * last + 1, self.layer(2 * last, h))
         return getattr(self, f"layer{2 * last + 2}")(h).flatten()
 

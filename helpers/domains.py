@@ -1,0 +1,88 @@
+"""What is studied: a generator with its discriminator, feature networks, real images and labelled ids."""
+
+from dataclasses import dataclass
+
+import torch
+
+from helpers import checkpoints, churches, env, features, latents, store
+from helpers import labels as label_table
+from helpers.flow import Flow
+
+# Ids of generations. The labelled ones are cut once and for all: what is fitted, ranked or tuned uses
+# TRAIN, what is reported as held out uses TEST. POOL is never labelled: top images, thresholds, surveys.
+TRAIN, TEST, POOL = range(0, 900), range(900, 1400), range(10_000, 30_000)
+# Ids of renders, disjoint from those the networks were trained on.
+REAL_TRAIN, REAL_TEST, REAL_REFERENCE = range(0, 1000), range(1000, 2000), range(10_000, 20_000)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Everything a notebook needs to know about its subject.
+
+    flow: the generator. discriminator: images (B, 3, R, R) -> D-values (B,). backbone: the classifier's frozen
+    features. evaluation: another network, which only ever measures. render: ids -> uint8 images and label maps.
+    labels: the table of labelled generations.
+    """
+
+    name: str
+    flow: Flow
+    discriminator: torch.nn.Module
+    backbone: torch.nn.Module
+    evaluation: torch.nn.Module
+    render: object
+    labels: label_table.Labels
+
+    def latents(self, ids):
+        """Return the latents of image ids: (N, D)."""
+        return latents.latents(ids, self.flow.latent)
+
+    def images(self, ids, edits=None):
+        """Generate images by id, clamped to [-1, 1]: (N, 3, R, R)."""
+        return self.flow.generate(self.latents(ids), edits).clamp(-1, 1)
+
+    def real(self, ids):
+        """Return real images by id: float (N, 3, R, R) in [-1, 1]."""
+        return self.render(ids)[0].float().div(127.5).sub(1)
+
+    def split(self, ids):
+        """Return (artifact ids, normal ids) among the labelled ids given."""
+        wanted = set(ids)
+        return tuple([i for i in found if i in wanted] for found in (self.labels.artifacts, self.labels.normals))
+
+    def d_values(self, images, companions=None):
+        """Score images by the discriminator's raw output, each independently of its batch: (N,).
+
+        A PGGAN discriminator compares the images of a batch (minibatch deviation), so its output depends on
+        the company. Here an image stands in a group of its own copies (deviation 0); or, with
+        companions (3, 3, R, R), in a group with these fixed images. Explained in notebook 01.
+        """
+        device = next(self.discriminator.parameters()).device
+        out = [torch.zeros(0)]
+        with torch.no_grad():
+            for part in latents.batches(images, 64):
+                part = part.to(device)
+                # Groups are strided: an image and its companions lie len(part) apart.
+                group = [part, *(c.to(device).expand_as(part) for c in (() if companions is None else companions))]
+                out.append(self.discriminator(torch.cat(group), group=len(group))[: len(part)].cpu())
+        return torch.cat(out)
+
+
+def load(name="churches"):
+    """Load a domain: the first line of every notebook.
+
+    Raises ValueError for an unknown name; weight files are checked against their manifest first.
+    """
+    if name != "churches":
+        raise ValueError(f"unknown domain {name!r}: the embedded one is 'churches'")
+    device = env.device()
+    flow = checkpoints.load_generator(store.fetch("churches/generator.safetensors"))
+    flow.network.to(device)
+    return Domain(
+        name=name,
+        flow=flow,
+        discriminator=checkpoints.load_discriminator(store.fetch("churches/discriminator.safetensors")).to(device),
+        backbone=features.load(store.fetch("churches/backbone.safetensors")).to(device),
+        evaluation=features.load(store.fetch("churches/evaluation.safetensors")).to(device),
+        render=churches.render,
+        labels=label_table.read(store.fetch("churches/labels.csv")),
+    )

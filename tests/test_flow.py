@@ -1,0 +1,94 @@
+import pickle
+
+import pytest
+import torch
+
+from helpers import correct, pggan
+from helpers.flow import Flow, State
+from helpers.latents import latents
+
+
+@pytest.fixture(scope="module")
+def flow():
+    torch.manual_seed(0)
+    return Flow(pggan.Layers(pggan.Generator((12, 10, 8), latent=9)), batch=7)
+
+
+@pytest.fixture(scope="module")
+def z():
+    return latents(range(20), 9)
+
+
+def test_layers_are_counted_from_one(flow):
+    assert flow.n_layers == 7
+    assert [flow.units(layer) for layer in flow.layers] == [12, 12, 10, 10, 8, 8]
+    assert [flow.resolution(layer) for layer in range(1, 8)] == [4, 4, 8, 8, 16, 16, 16]
+
+
+@torch.no_grad()
+def test_generate_equals_the_network(flow, z):
+    torch.testing.assert_close(flow.generate(z), flow.network.generator(z), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 32])
+def test_batch_size_and_order_change_nothing(flow, z, batch):
+    other = Flow(flow.network, batch)
+    torch.testing.assert_close(other.generate(z), flow.generate(z), rtol=0, atol=3e-5)
+    order = torch.randperm(20)
+    torch.testing.assert_close(other.generate(z[order]), flow.generate(z)[order], rtol=0, atol=3e-5)
+
+
+@pytest.mark.parametrize("layer", range(8))
+def test_resume_goes_on_from_any_layer(flow, z, layer):
+    state = flow.state(z, layer)
+    assert state.layer == layer
+    torch.testing.assert_close(flow.resume(state), flow.generate(z), rtol=0, atol=3e-5)
+
+
+def test_an_edit_changes_its_layer_and_nothing_before(flow, z):
+    layers, weights = flow.layers, torch.linspace(0, 1, 10)
+    plain, edited = flow.record(z, layers), flow.record(z, layers, {3: correct.Scale(weights)})
+    for layer in (1, 2):
+        assert torch.equal(plain[layer], edited[layer])
+    assert torch.equal(edited[3], plain[3] * weights[:, None, None])
+    assert not torch.allclose(edited[4], plain[4])
+
+
+def test_edited_generation_equals_editing_the_state(flow, z):
+    edit = correct.Scale(torch.rand(10))
+    state = flow.state(z, 4)
+    by_hand = flow.resume(State(4, edit(state.h)))
+    torch.testing.assert_close(flow.generate(z, {4: edit}), by_hand, rtol=0, atol=3e-5)
+
+
+def test_nothing_stays_behind_after_an_edit_or_an_error(flow, z):
+    before, recorded = flow.generate(z), flow.record(z, [3])[3]
+    kept = recorded.clone()
+    flow.generate(z, {3: correct.Scale(torch.zeros(10))})
+    assert torch.equal(flow.generate(z), before) and torch.equal(recorded, kept)
+
+    def broken(h):
+        raise RuntimeError("broken edit")
+
+    with pytest.raises(RuntimeError, match="broken edit"):
+        flow.generate(z, {3: broken})
+    assert torch.equal(flow.generate(z), before)
+    assert not any(m._forward_hooks for m in flow.network.modules())
+
+
+def test_a_flow_pickles(flow, z):
+    assert torch.equal(pickle.loads(pickle.dumps(flow)).generate(z), flow.generate(z))
+
+
+def test_unknown_layers_and_wrong_latents_are_refused(flow, z):
+    for layer in (0, 8, -1, True, "3"):
+        with pytest.raises(ValueError, match="layers 1 to 7"):
+            flow.units(layer)
+    with pytest.raises(ValueError, match="there is no layer 9"):
+        flow.generate(z, {9: lambda h: h})
+    with pytest.raises(ValueError, match=r"latents must have shape \(B, 9\)"):
+        flow.generate(torch.zeros(2, 5))
+    with pytest.raises(ValueError, match="must keep the shape"):
+        flow.generate(z, {3: lambda h: h[:, :5]})
+    with pytest.raises(ValueError, match="lies before the state"):
+        flow.resume(flow.state(z, 4), {4: lambda h: h})
