@@ -1,0 +1,246 @@
+"""Compare sets of images by their features, with the uncertainty of every figure.
+
+Features are (N, D) tensors of any frozen network. On features other than the standard Inception's the Fréchet
+distance is not the FID: print "FD", the network's name and both n. Everything is computed in float64, pairwise
+distances in chunks of `CHUNK` rows, and no result depends on the chunk. Explained in notebook 05.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import torch
+
+CHUNK = 512  # rows of a distance matrix held at once
+
+
+class Interval(NamedTuple):
+    """A statistic and its bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class PRDC(NamedTuple):
+    """Precision, recall and coverage in [0, 1]; density >= 0, about 1 for equal distributions."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def frechet_distance(x, y):
+    """Return the Fréchet distance of two feature sets as Gaussians: (N, D), (M, D) -> float >= 0.
+
+    |mean difference|^2 + tr(Sx) + tr(Sy) - 2 tr((Sx Sy)^(1/2)). The last term is the sum of the singular values of
+    Fx Fy^T for any factors with S = F^T F, so no matrix root is taken and fewer samples than features are exact too.
+    Small sets give large distances even to themselves: compare at equal N, beside a real-against-real floor.
+    Raises ValueError for fewer than 2 samples, different widths, NaN or infinity. Source: Heusel et al. 2017.
+    Explained in notebook 03.
+    """
+    return frechet_to(y)(x)
+
+
+def frechet_to(y):
+    """Prepare the Fréchet distance to one set (M, D): returns a function of x (N, D) -> float, which pickles.
+
+    Use it to compare many sets with the same one, such as the top images of every unit. Explained in notebook 03.
+    """
+    return partial(_frechet, _gaussian(_features(y, "y")))
+
+
+def kernel_distance(x, y):
+    """Return the unbiased squared kernel distance of two feature sets: (N, D), (M, D) -> float, around 0 if equal.
+
+    Kernel (a.b / D + 1)^3. Its expectation does not depend on N and M, unlike the Fréchet distance's; it can be
+    slightly negative. Source: Binkowski et al. 2018, "Demystifying MMD GANs" (KID on Inception features).
+    Raises ValueError as `frechet_distance` does. Explained in notebook 05.
+    """
+    x, y = _same_width(_features(x, "x"), _features(y, "y"))
+    return float(_kernel(x) + _kernel(y) - 2 * _kernel_sum(x, y) / (len(x) * len(y)))
+
+
+def prdc(real, fake, k=5):
+    """Return precision, recall, density and coverage: real (N, D), fake (M, D) -> PRDC.
+
+    Balls reach to the k-th neighbour in the own set, self excluded; inside is strictly nearer than the radius.
+    Raises ValueError as `frechet_distance` does, and unless 1 <= k < the size of both sets.
+    Source: Kynkäänniemi et al. 2019; Naeem et al. 2020. Explained in notebook 05.
+    """
+    real, fake = _same_width(_features(real, "real"), _features(fake, "fake"))
+    radii, fake_radii = _radii(real, k, "real"), _radii(fake, k, "fake")
+    hits, nearest, recalled = [], torch.full_like(radii, torch.inf), torch.zeros_like(radii, dtype=torch.bool)
+    for chunk, own in zip(fake.split(CHUNK), fake_radii.split(CHUNK), strict=True):
+        d = _distances(chunk, real)
+        hits.append((d < radii).sum(dim=1))
+        nearest = torch.minimum(nearest, d.amin(dim=0))
+        recalled |= (d < own[:, None]).any(dim=0)
+    hits = torch.cat(hits).double()
+    shares = (hits > 0).double().mean(), recalled.double().mean(), hits.mean() / k, (nearest < radii).double().mean()
+    return PRDC(*map(float, shares))
+
+
+def realism(real, fake, k=3, squared=False):
+    """Return each image's realism score: real (N, D), fake (M, D) -> float64 (M,), >= 1 inside a kept ball.
+
+    R(g) = max over reals r of radius(r) / |g - r|, radius to the k-th neighbour, self excluded, over the half of the
+    reals with the smaller radii. squared=True gives R^2, which the published code reports. The score depends on the
+    number of reals: fix and print it. An exact copy of a kept real scores infinity.
+    Raises ValueError as `prdc` does. Source: Kynkäänniemi et al. 2019, eq. 3. Explained in notebook 05.
+    """
+    return realism_to(real, k, squared)(fake)
+
+
+def realism_to(real, k=3, squared=False):
+    """Prepare the realism score against one set of reals (N, D): returns a function of fake (M, D) -> (M,)."""
+    real = _features(real, "real")
+    radii = _radii(real, k, "real")
+    keep = radii <= radii.median()
+    return partial(_realism, real[keep], radii[keep], squared)
+
+
+def rarity(real, fake, k=3):
+    """Return each image's rarity: real (N, D), fake (M, D) -> float64 (M,), NaN outside the reals' manifold.
+
+    The radius of the smallest ball (to the k-th neighbour, self excluded) that strictly holds the image. Artifacts
+    often lie outside, where rarity says nothing: show the share of NaN with it, and `realism`.
+    Raises ValueError as `prdc` does. Source: Han et al. 2022, "Rarity Score". Explained in notebook 05.
+    """
+    real, fake = _same_width(_features(real, "real"), _features(fake, "fake", least=1))
+    radii = _radii(real, k, "real")
+    smallest = [torch.where(_distances(chunk, real) < radii, radii, torch.inf).amin(dim=1) for chunk in _chunks(fake)]
+    smallest = torch.cat(smallest)
+    return smallest.masked_fill(smallest.isinf(), torch.nan)
+
+
+def auc(scores, labels):
+    """Return the area under the ROC curve: scores (N,), labels (N,) true for positives -> float in [0, 1].
+
+    The chance that a positive scores above a negative, ties counting half; NaN where a class is missing.
+    Raises ValueError for NaN scores or different lengths. Explained in notebook 01.
+    """
+    scores, labels = torch.as_tensor(scores).double().flatten(), torch.as_tensor(labels).bool().flatten()
+    if len(scores) != len(labels):
+        raise ValueError(f"got {len(scores)} scores but {len(labels)} labels: pass one label per score")
+    if scores.isnan().any():
+        raise ValueError(f"score {int(scores.isnan().nonzero()[0])} is NaN: remove such images or repair their scores")
+    positives, negatives = scores[labels], scores[~labels].sort().values
+    below = torch.searchsorted(negatives, positives) + torch.searchsorted(negatives, positives, right=True)
+    return float(below.double().mean() / (2 * len(negatives))) if len(negatives) else float("nan")
+
+
+def macro_f1(predicted, truth):
+    """Return the mean F1 of the classes that occur: two (N,) integer tensors -> float in [0, 1].
+
+    Raises ValueError for different or zero lengths. Explained in notebook 02.
+    """
+    predicted, truth = torch.as_tensor(predicted).flatten(), torch.as_tensor(truth).flatten()
+    if len(predicted) != len(truth) or not len(truth):
+        raise ValueError(f"got {len(predicted)} predictions for {len(truth)} true classes: pass one each, at least one")
+    classes = torch.cat([predicted, truth]).unique()
+    found, real = predicted == classes[:, None], truth == classes[:, None]
+    return float((2 * (found & real).sum(dim=1) / (found.sum(dim=1) + real.sum(dim=1))).mean())
+
+
+def bootstrap(statistic, *samples, n=1000, level=0.95, seed=0, paired=False):
+    """Return a statistic with its bootstrap interval: statistic(*samples) -> Interval(value, low, high).
+
+    samples: tensors, arrays or lists; the first axis of each is resampled on its own, or all alike if paired.
+    n: resamples. level: coverage in (0, 1). The percentiles are taken after moving the resamples' mean to the value:
+    drawing with replacement repeats images, which raises distances such as FD and KID, and would push a plain
+    percentile interval off the value. Resamples where the statistic is NaN are left out.
+    Raises ValueError for empty or unequal paired samples, a level or n out of range, a statistic that is NaN.
+    Source: Efron and Tibshirani 1993, chapters 10 and 13. Explained in notebook 01.
+    """
+    if not 0 < level < 1 or n < 2:
+        raise ValueError(f"level must lie between 0 and 1 and n be at least 2, got level {level} and n {n}")
+    samples = [s if hasattr(s, "shape") else torch.as_tensor(s) for s in samples]
+    sizes = [len(s) for s in samples]
+    if not samples or 0 in sizes or (paired and len(set(sizes)) > 1):
+        raise ValueError(f"got samples of sizes {sizes}: pass at least one, none empty, all of one size if paired")
+    value = float(statistic(*samples))
+    if value != value:
+        raise ValueError("the statistic is NaN on the samples themselves: check that they hold what it needs")
+    generator = torch.Generator().manual_seed(seed)
+    draws = []
+    for _ in range(n):
+        rows = [torch.randint(size, (size,), generator=generator) for size in (sizes[:1] if paired else sizes)]
+        rows = rows * len(sizes) if paired else rows
+        draws.append(float(statistic(*map(_take, samples, rows))))
+    draws = torch.tensor(draws, dtype=torch.float64)
+    draws = draws[~draws.isnan()]
+    if len(draws) < n / 2:
+        raise ValueError(f"the statistic is NaN in {n - len(draws)} of {n} resamples: the samples are too small for it")
+    tail = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+    return Interval(value, *(draws - draws.mean() + value).quantile(tail).tolist())
+
+
+def _take(sample, rows):
+    return sample[rows.to(sample.device)] if isinstance(sample, torch.Tensor) else sample[rows.numpy()]
+
+
+def _gaussian(x):
+    """Mean and a factor F of the covariance (F^T F), with as few rows as it takes."""
+    mean = x.mean(dim=0)
+    centred = (x - mean) / (len(x) - 1) ** 0.5
+    return mean, torch.linalg.qr(centred, mode="r").R if len(x) > x.shape[1] else centred
+
+
+def _frechet(reference, x):
+    (mean, factor), (its_mean, its_factor) = reference, _gaussian(_features(x, "x"))
+    _same_width(its_factor, factor)
+    cross = torch.linalg.svdvals(its_factor @ factor.T).sum()
+    distance = (mean - its_mean).square().sum() + factor.square().sum() + its_factor.square().sum() - 2 * cross
+    return max(float(distance), 0.0)  # rounding only
+
+
+def _kernel_sum(x, y):
+    return sum(((chunk @ y.T) / y.shape[1] + 1).pow(3).sum() for chunk in _chunks(x))
+
+
+def _kernel(x):
+    """Mean kernel of the pairs of different samples of one set."""
+    own = (x.square().mean(dim=1) + 1).pow(3).sum()
+    return (_kernel_sum(x, x) - own) / (len(x) * (len(x) - 1))
+
+
+def _realism(real, radii, squared, fake):
+    real, fake = _same_width(real, _features(fake, "fake", least=1))
+    # A ball of radius 0 (duplicate reals) holds nothing, so 0 / 0 counts as 0.
+    best = [(radii / _distances(chunk, real)).nan_to_num(nan=0.0, posinf=torch.inf).amax(1) for chunk in _chunks(fake)]
+    return torch.cat(best).square() if squared else torch.cat(best)
+
+
+def _radii(x, k, name):
+    if not 1 <= k < len(x):
+        raise ValueError(f"{name} has {len(x)} samples, so k must lie between 1 and {len(x) - 1}, got {k}")
+    # The nearest "neighbour" is the sample itself.
+    return torch.cat([_distances(chunk, x).kthvalue(k + 1, dim=1).values for chunk in _chunks(x)])
+
+
+def _distances(x, y):
+    # The matrix-product shortcut is faster, but leaves equal points 1e-8 apart and depends on the chunk.
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _chunks(x):
+    return x.split(CHUNK)
+
+
+def _features(x, name, least=2):
+    x = torch.as_tensor(x).detach().double()
+    if x.ndim != 2 or len(x) < least or not x.shape[1]:
+        raise ValueError(f"features {name} must be (N, D) with at least {least} samples, got shape {tuple(x.shape)}")
+    bad = (~x.isfinite().all(dim=1)).nonzero().flatten()
+    if len(bad):
+        raise ValueError(
+            f"features {name} hold NaN or infinity in row {int(bad[0])} ({len(bad)} such): remove those images"
+        )
+    return x
+
+
+def _same_width(x, y):
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(f"features are {x.shape[1]} and {y.shape[1]} wide: take both from the same network")
+    return x, y
