@@ -206,6 +206,8 @@ def test_rarity_equals_the_loops_and_is_nan_outside():
     result = metrics.rarity(real, fake)
     assert torch.allclose(result, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, equal_nan=True)
     assert result[-1].isnan() and 0 < result.isnan().sum() < 31
+    line = torch.arange(6.0)[:, None]  # all radii are 1, and the rim is outside
+    assert metrics.rarity(line, torch.tensor([[6.0], [5.999]]), k=1).nan_to_num(-1).tolist() == [-1, 1]
 
 
 def test_no_result_depends_on_the_chunk(monkeypatch):
