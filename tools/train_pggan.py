@@ -22,10 +22,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from helpers import churches, pggan
+from helpers import churches, features, metrics, pggan
 
 REAL_IDS = range(1_000_000, 1_050_000)  # never used for anything but this training
 LAZY = 16  # R1 every so many steps
+ROOT = Path(__file__).parents[1]
 
 
 def arguments():
@@ -157,15 +158,11 @@ class Distance:
     """FD of 2,000 averaged generations to 2,000 renders on the evaluation network, once that is trained."""
 
     def __init__(self, pool):
-        from helpers import features, store
-
-        self.network = features.load(store.path("churches/evaluation.safetensors"))
+        self.network = features.load(ROOT / "data/churches/evaluation.safetensors")
         self.real = self.network.pooled(pool[:2000].float() / 127.5 - 1)
 
     @torch.no_grad()
     def __call__(self, generator):
-        from helpers import metrics
-
         z = torch.randn(2000, generator.latent, generator=torch.Generator().manual_seed(11))
         fake = torch.cat([self.network.pooled(generator(part).clamp(-1, 1)) for part in z.split(100)])
         return metrics.frechet_distance(fake, self.real)
@@ -196,7 +193,7 @@ def main():
     pool = real_images(len(REAL_IDS))
     try:
         distance = Distance(pool)
-    except (ImportError, FileNotFoundError):
+    except FileNotFoundError:  # not trained yet: the log then has no FD
         distance = None
     start, first = time.time(), t.seen
     while (lod := lod_at(t.seen, kimg, a.fade)) is not None and time.time() - start < 60 * a.minutes:
