@@ -112,24 +112,28 @@ def _key(name, fn, params):
         raise TypeError(
             f"the params of memo must be plain JSON values ({error}): pass ids and numbers, and let fn refer to tensors"
         ) from None
-    parts = [plain, repr(_code(fn)), str(env.smoke()), env.device().type]
+    parts = [plain, _code(fn), str(env.smoke()), env.device().type]
     # Figures and widgets compute nothing, so editing them keeps the cache.
     sources = [p for p in Path(__file__).parent.glob("*.py") if p.stem not in ("show", "widgets")]
     parts += [sha256(path) for path in sorted([*sources, *data_root().glob(f"*/{MANIFEST}")])]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
-def _code(fn):
-    """Describe a function: its name, bytecode and the plain values and tensors that it refers to."""
+def _code(fn, path=()):
+    """Describe a function: its name, bytecode and the plain values, tensors and own functions it refers to."""
     if not inspect.isfunction(fn):
         if inspect.isbuiltin(fn) or inspect.isclass(fn):
             return f"{fn.__module__}.{fn.__qualname__}"
         raise TypeError(f"memo takes a plain function, got {type(fn).__name__}: wrap it in a lambda")
-    seen = {name: cell.cell_contents for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or ())}
+    used = {name: cell.cell_contents for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or ())}
     if not fn.__module__.startswith("helpers."):  # those sources are in the key already
-        seen |= {name: fn.__globals__[name] for name in _names(fn.__code__) if name in fn.__globals__}
-    seen = sorted((name, _content(value)) for name, value in seen.items())
-    return fn.__module__, fn.__qualname__, _bytecode(fn.__code__), _content(fn.__defaults__), seen
+        used |= {name: fn.__globals__[name] for name in _names(fn.__code__) if name in fn.__globals__}
+    seen = []
+    for name, value in sorted(used.items()):
+        own = inspect.isfunction(value) and value.__module__ == fn.__module__ and value not in path
+        seen.append((name, _code(value, (*path, fn)) if own and value is not fn else _content(value)))
+    whole = fn.__module__, fn.__qualname__, _bytecode(fn.__code__), _content((fn.__defaults__, fn.__kwdefaults__)), seen
+    return hashlib.sha256(str(whole).encode()).hexdigest()
 
 
 def _names(code):

@@ -1,0 +1,58 @@
+# Everything below needs Python 3.11 or newer, make and a package index; the environment is built on first use.
+# With an environment of your own, such as one whose torch knows your GPU: make run PY=python
+
+PYTHON ?= python3
+PY ?= .venv/bin/python
+
+ifeq ($(PY),.venv/bin/python)
+READY := .venv/.ready
+endif
+
+.PHONY: help run lab test lint notebooks clean browser
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make run        execute the notebooks and say which pages to open (quick: SMOKE=1 make run)"
+	@echo "make lab        read and run them in JupyterLab, with sliders"
+	@echo "make test       lint, then all tests"
+	@echo "make lint       lint and check the format only"
+	@echo "make notebooks  rebuild the stored outputs of the notebooks at full size"
+	@echo "make clean      remove the environment, the cache and everything built"
+
+run: $(READY)
+	$(PY) -m tools.notebooks run
+
+lab: $(READY)
+	$(PY) -m jupyterlab --notebook-dir=notebooks
+
+test: lint browser
+	$(PY) -m pytest -q
+
+lint: $(READY)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+notebooks: $(READY)
+	$(PY) -m tools.notebooks build
+	$(PY) -m tools.notebooks verify
+
+# Debian's Chromium for the browser tests, where it can be installed unasked; elsewhere those tests are skipped.
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+		echo "installing chromium for the browser tests"; \
+		(apt-get update && apt-get install -y --no-install-recommends chromium) >/dev/null 2>&1 || \
+		echo "chromium could not be installed: the browser tests will be skipped"; \
+	fi
+
+.venv/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " \
+		+ sys.version.split()[0] + ": make PYTHON=python3.12, say, names another one")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+clean:
+	rm -rf .venv data/cache executed figures *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

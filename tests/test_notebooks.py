@@ -1,0 +1,251 @@
+"""The tool that builds notebooks, tried on small ones; then every stored notebook: fresh, clean, and runs twice."""
+
+import base64
+import copy
+import json
+from io import BytesIO
+
+import nbformat
+import numpy as np
+import pytest
+from nbclient.exceptions import CellExecutionError
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from PIL import Image
+
+from tools import notebook_rules as rules
+from tools import notebooks
+
+STORED = rules.paths()
+
+STUB = 'def double(x):\n    raise NotImplementedError("your turn")'
+SOLUTION = """Hint first.
+
+<details><summary>Solution</summary>
+
+```python
+def double(x):
+    return 2 * x
+```
+</details>"""
+
+
+def code(source, *tags):
+    return new_code_cell(source, metadata={"tags": list(tags), "scrolled": True})
+
+
+def small():
+    """A notebook with all that the rules speak of."""
+    says = new_markdown_cell
+    cells = [
+        says("# 01 - Small\n\nWhat it is for."),
+        code("import os, sys\nimport ipywidgets as W\nprint('here', os.getcwd())", "parameters"),
+        says("A picture, and a word on stderr."),
+        code("print('careful', file=sys.stderr)\nfrom PIL import Image\nImage.effect_noise((64, 64), 50)"),
+        says("A slider."),
+        code("W.IntSlider(description='n')"),
+        says("## Exercise"),
+        code(STUB, "exercise", "raises-exception"),
+        code("assert double(4) == 8\nprint('right')", "check", "raises-exception"),
+        says(SOLUTION),
+        says("The end."),
+    ]
+    return new_notebook(cells=cells)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(rules, "FOLDER", tmp_path)
+    monkeypatch.setattr(notebooks, "TIMES", tmp_path / "times.json")
+    monkeypatch.setattr(notebooks.env, "ROOT", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def built_once(tmp_path_factory):
+    """The small notebook, executed and stored by `build`, once for all tests of this module."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rules, "FOLDER", folder)
+        patch.setattr(notebooks, "TIMES", folder / "times.json")
+        patch.setattr(notebooks.env, "ROOT", folder)
+        nbformat.write(small(), folder / "01_small.ipynb")
+        assert notebooks.build(["01"]) == 0
+    return folder / "01_small.ipynb"
+
+
+@pytest.fixture
+def built(built_once):
+    return nbformat.read(built_once, as_version=4)
+
+
+def test_build_stores_a_clean_notebook(built, built_once):
+    assert rules.problems(built, built_once, [built_once]) == []
+    assert set(built.metadata) == {"kernelspec", "language_info", "helpers"}
+    assert built.metadata.language_info == {"name": "python"}
+    assert [cell.execution_count for cell in rules.code_cells(built)] == [1, 2, 3, 4, 5]
+    assert all(set(cell.metadata) <= {"tags"} for cell in built.cells)
+
+
+def test_build_keeps_what_a_reader_sees(built):
+    setup, picture, slider, stub, check = (cell.outputs for cell in rules.code_cells(built))
+    assert setup[0].text == "here .\n"  # the machine's path is gone
+    assert [set(output.data) for output in picture] == [{"text/plain", "image/png"}]
+    assert slider == [] and stub == []
+    assert [output.ename for output in check] == ["NotImplementedError"]
+    assert check[0].traceback == ["NotImplementedError: your turn"]
+
+
+def test_build_measures(built_once):
+    row = json.loads((built_once.parent / "times.json").read_text())["01_small"]
+    assert 0 < row["seconds"] < 100 and 20 < row["peak_mb"] < 2000
+    assert row["stored_kb"] == round(built_once.stat().st_size / 1000)
+    assert row["cores"] >= 1 and row["processor"]
+
+
+FAULTS = {
+    "older than its code": lambda nb: nb.cells[1].update(source="print(1)"),
+    "execution counts": lambda nb: nb.cells[3].update(execution_count=9),
+    "stores an error: ValueError": lambda nb: nb.cells[1].update(
+        outputs=[nbformat.v4.new_output("error", ename="ValueError", evalue="x", traceback=[])]
+    ),
+    "stores widget state": lambda nb: nb.metadata.update(widgets={}),
+    "stores a widget view": lambda nb: nb.cells[5].update(
+        outputs=[nbformat.v4.new_output("display_data", {"application/vnd.jupyter.widget-view+json": {}})]
+    ),
+    "stores execution times": lambda nb: nb.cells[1].metadata.update(execution={}),
+    "over 70": lambda nb: nb.cells.extend([new_markdown_cell("more")] * 60),
+    "ratio": lambda nb: nb.cells.__delitem__(slice(2, 7, 2)),
+    "follows a code cell": lambda nb: nb.cells.__delitem__(2),
+    "has 31 lines, over 30": lambda nb: nb.cells[1].update(source="\n".join(["pass"] * 31)),
+    "the median of its code cells is 9": lambda nb: [
+        cell.update(source="\n".join(["pass"] * 9)) for cell in rules.code_cells(nb)
+    ],
+    "headings of level 1": lambda nb: nb.cells[2].update(source="# Another title"),
+    "must begin and end with a markdown cell": lambda nb: nb.cells.pop(0),
+    "links to the other notebooks": lambda nb: nb.cells[-1].update(source="The end."),
+    "has no solution or check": lambda nb: nb.cells[9].update(source="no solution"),
+    "has no solution or check: add a code cell tagged check": lambda nb: nb.cells[8].metadata.update(tags=[]),
+}
+
+
+@pytest.mark.parametrize("message", FAULTS)
+def test_rules_notice(built, built_once, message):
+    FAULTS[message](built)
+    assert any(message in problem for problem in rules.problems(built, built_once, [built_once]))
+
+
+def test_rules_notice_a_notebook_that_is_too_large(built, built_once, monkeypatch):
+    monkeypatch.setattr(rules, "BUDGET", 1000)
+    assert any("bytes, over 1,000" in problem for problem in rules.problems(built, built_once, [built_once]))
+
+
+def test_comments_in_code_fences_are_no_headings(built, built_once):
+    built.cells[4].source = "```python\n# a comment\n```"
+    assert rules.problems(built, built_once, [built_once]) == []
+
+
+def test_links_are_written_once_and_name_the_neighbours(folder):
+    for name in ("00_start", "01_one", "02_two"):
+        nbformat.write(small(), folder / f"{name}.ipynb")
+    for _ in range(2):
+        notebooks.links([])
+    nb = nbformat.read(folder / "01_one.ipynb", as_version=4)
+    line = (
+        "previous: [00 start](00_start.ipynb) | [map of the suite](00_start.ipynb) | next: [02 two](02_two.ipynb) "
+        + rules.MARK
+    )
+    assert nb.cells[0].source == f"# 01 - Small\n\n{line}\n\nWhat it is for."
+    assert nb.cells[-1].source == f"The end.\n\n{line}"
+    (folder / "02_two.ipynb").unlink()
+    path = folder / "01_one.ipynb"
+    assert any("links" in problem for problem in rules.problems(nb, path, rules.paths()))
+    notebooks.links([])
+    nb = nbformat.read(path, as_version=4)
+    assert not any("links" in problem for problem in rules.problems(nb, path, rules.paths()))
+
+
+def test_names_select_notebooks(folder):
+    for name in ("00_start", "01_one"):
+        nbformat.write(small(), folder / f"{name}.ipynb")
+    assert [path.stem for path in rules.paths(["01"])] == ["01_one"]
+    with pytest.raises(ValueError, match="no notebook starts with '07', there is: 00_start, 01_one"):
+        rules.paths(["07"])
+
+
+def test_solutions_replace_stubs():
+    (exercise,) = rules.exercises(small())
+    assert exercise == (7, 8, "def double(x):\n    return 2 * x")
+    nb = rules.solved(small())
+    assert nb.cells[7].source == exercise.solution
+    assert nb.cells[7].metadata.tags == ["exercise"] and nb.cells[8].metadata.tags == ["check"]
+
+
+def test_a_failing_build_leaves_the_file_as_it_was(folder, capsys):
+    nb = new_notebook(cells=[new_markdown_cell("# T"), new_code_cell("1 / 0"), new_markdown_cell("end")])
+    path = folder / "01_bad.ipynb"
+    nbformat.write(nb, path)
+    before = path.read_bytes()
+    assert notebooks.build([]) == 1
+    assert path.read_bytes() == before and not (folder / "times.json").exists()
+    assert "ZeroDivisionError" in capsys.readouterr().out
+
+
+SILENT = """import ipywidgets as W
+def callback(n):
+    return 1 / n
+slider = W.IntSlider(1)
+out = W.interactive_output(callback, {"n": slider})
+slider.value = 0
+"""
+
+
+def test_errors_that_a_widget_swallows_are_found():
+    nb = new_notebook(cells=[new_code_cell(SILENT)])
+    with notebooks.kernel(nb) as client:
+        notebooks.execute(client, nb)  # the cell itself is fine
+        assert notebooks.widget_errors(client, nb) == ["ZeroDivisionError: division by zero"]
+
+
+def noise(size, seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def test_shrink_turns_the_largest_pictures_to_256_colours_only_as_needed():
+    sizes = (40, 200)
+    outputs = [nbformat.v4.new_output("display_data", {"image/png": noise(size, size)}) for size in sizes]
+    nb = new_notebook(cells=[new_code_cell("", outputs=[output]) for output in outputs])
+    modes = lambda nb: [Image.open(BytesIO(base64.b64decode(c.outputs[0].data["image/png"]))).mode for c in nb.cells]  # noqa: E731
+    free = copy.deepcopy(nb)
+    notebooks.shrink(free, budget=10**9)
+    assert modes(free) == ["RGB", "RGB"]
+    notebooks.shrink(nb, budget=100_000)
+    assert modes(nb) == ["RGB", "P"] and len(nbformat.writes(nb)) < 100_000
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_stored_notebook_keeps_the_rules(path):
+    assert rules.problems(nbformat.read(path, as_version=4), path, STORED) == []
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_notebook_runs_as_it_is_and_again_with_the_solutions(path):
+    nb = nbformat.read(path, as_version=4)
+    solved = rules.solved(nb)
+    with notebooks.kernel(nb, timeout=120, SMOKE="1") as client:
+        seconds = notebooks.execute(client, nb)
+        for exercise in rules.exercises(nb):
+            asked, checked = ([o.ename for o in nb.cells[i].outputs if o.output_type == "error"] for i in exercise[:2])
+            assert "NotImplementedError" in asked + checked, f"cell {exercise.stub} leaves nothing to do"
+            assert checked, f"the check of cell {exercise.stub} passes without a solution"
+        assert not notebooks.widget_errors(client, nb)
+        # The second run in the same kernel also shows that every cell can be run again.
+        try:
+            notebooks.execute(client, solved)
+        except CellExecutionError as error:
+            pytest.fail(f"second run, with the solutions: {error}")
+        assert not notebooks.widget_errors(client, solved)
+    assert seconds < 90, f"{seconds:.0f} s in smoke size: the aim is 20"
