@@ -23,7 +23,7 @@ run: $(READY)
 	$(PY) -m tools.notebooks run
 
 lab: $(READY)
-	$(PY) -m jupyterlab --notebook-dir=notebooks
+	$(PY) -m jupyterlab --notebook-dir=notebooks $(shell [ "$$(id -u)" != 0 ] || echo --allow-root)
 
 test: lint browser
 	$(PY) -m pytest -q
@@ -38,7 +38,7 @@ notebooks: $(READY)
 
 # Debian's Chromium for the browser tests, where it can be installed unasked; elsewhere those tests are skipped.
 browser:
-	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 || \
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null 2>&1 && exit 0; done; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
 		echo "installing chromium for the browser tests"; \
 		(apt-get update && apt-get install -y --no-install-recommends chromium) >/dev/null 2>&1 || \

@@ -89,7 +89,7 @@ def start(notebook, seed=0):
     _compare_versions(str(notebook))
     size = "SMOKE on: small sizes, numbers mean little" if smoke() else "SMOKE off: full size"
     print(f"notebook {notebook} | helpers {helpers.__version__} | seed {seed} | {size}")
-    print(f"torch {torch.__version__} | device {_named(device())} | {torch.get_num_threads()} CPU threads")
+    print(f"torch {torch.__version__} | device {_named(device())} | CPU threads {torch.get_num_threads()}")
     return device()
 
 

@@ -38,18 +38,19 @@ def device(request, monkeypatch):
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory):
-    """Base address of a live JupyterLab on this checkout, its kernels in smoke size."""
+    """Base address of a live JupyterLab with a copy of notebooks/ (Lab saves by itself), its kernels in smoke size."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     own = tmp_path_factory.mktemp("lab")
+    shutil.copytree(env.ROOT / "notebooks", own / "root" / "notebooks")
     folders = ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR", "LAB_WORKSPACES_DIR", "LAB_SETTINGS_DIR")
     folders = {f"JUPYTER{'' if name.startswith('LAB') else '_'}{name}": str(own / name) for name in folders}
     kernels = {"SMOKE": "1", "IPYTHONDIR": str(own / "ipython"), "PYTHONPATH": str(env.ROOT)}
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--allow-root"]
     # A server for this test only, on the loopback interface.
     command += ["--IdentityProvider.token=", "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True"]
-    command += [f"--ServerApp.root_dir={env.ROOT}"]
+    command += [f"--ServerApp.root_dir={own / 'root'}"]
     environment = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"} | folders | kernels
     with (own / "log").open("w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)

@@ -199,7 +199,7 @@ slider.value = 0
 """
 
 
-def test_errors_that_a_widget_swallows_are_found():
+def test_errors_that_a_widget_swallows_are_found(folder):
     nb = new_notebook(cells=[new_code_cell(SILENT)])
     with notebooks.kernel(nb) as client:
         notebooks.execute(client, nb)  # the cell itself is fine
