@@ -18,7 +18,7 @@ DATA = sorted(path.parent for path in (ROOT / "data").glob(f"*/{store.MANIFEST}"
 ORDER = (
     *("env", "store", "latents", "pggan", "flow", "features", "checkpoints", "churches", "labels", "domains"),
     *("metrics", "classifier", "gradcam", "survey", "units", "concepts", "correct", "pictures", "show"),
-    *("labelling", "replay", "recipes", "panels", "widgets"),
+    *("labelling", "replay", "recipes", "panels", "previews", "widgets"),
 )
 
 # Spelled in parts, so that this file does not break its own rules.
