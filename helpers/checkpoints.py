@@ -1,5 +1,6 @@
 """Load weight files into networks, safely: tensors only, nothing in a file is ever executed."""
 
+import re
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ def load_generator(path, post_pn=False):
     weights = _read(path)
     if any(key.startswith("input") for key in weights):
         raise ValueError(f"{Path(path).name} holds a discriminator: load it with load_discriminator")
-    blocks = _count(weights, "output{}.weight", path)
+    blocks = _blocks(max(_count(weights, "output"), (_count(weights, "layer") + 1) // 2), path)
     channels = [_shape(weights, f"layer{2 * b + 1}.weight", path)[0] for b in range(blocks)]
     network = pggan.Generator(channels, _shape(weights, "layer0.weight", path)[1])
     return Flow(pggan.Layers(_fill(network, weights, path), post_pn))
@@ -34,7 +35,7 @@ def load_discriminator(path, group=4):
     weights = _read(path)
     if any(key.startswith("output") for key in weights):
         raise ValueError(f"{Path(path).name} holds a generator: load it with load_generator")
-    blocks = _count(weights, "input{}.weight", path)
+    blocks = _blocks(max(_count(weights, "input"), (_count(weights, "layer") - 1) // 2), path)
     channels = [_shape(weights, f"input{b}.weight", path)[0] for b in reversed(range(blocks))]
     return _fill(pggan.Discriminator(channels, group), weights, path).eval().requires_grad_(False)
 
@@ -44,7 +45,7 @@ def _read(path):
     if not path.exists():
         raise FileNotFoundError(f"there is no weight file {path}: check the path")
     if path.suffix != ".safetensors":
-        raise ValueError(f"{path.name} is not a .safetensors file: other formats can run code when opened, convert it first")
+        raise ValueError(f"{path.name} is not a .safetensors file: others can run code when opened, convert it first")
     try:
         weights = load_file(path)
     except SafetensorError as error:
@@ -55,18 +56,23 @@ def _read(path):
     return {key: value.float() for key, value in weights.items()}
 
 
-def _count(weights, pattern, path):
-    count = 0
-    while pattern.format(count) in weights:
-        count += 1
-    if not count:
-        raise ValueError(f"{Path(path).name} is no progressive GAN: it lacks {pattern.format(0)}")
-    return count
+def _count(weights, name):
+    """Count `name0`, `name1`, ... by the highest number, so that a gap shows up as a key that is lacking."""
+    numbers = [re.match(rf"{name}(\d+)\.", key) for key in weights]
+    return 1 + max((int(n[1]) for n in numbers if n), default=-1)
+
+
+def _blocks(blocks, path):
+    if not blocks:
+        raise ValueError(f"{Path(path).name} is no progressive GAN: it has no layer{{i}}, output{{b}} or input{{b}}")
+    return blocks
 
 
 def _shape(weights, key, path):
     if key not in weights:
         raise ValueError(f"{Path(path).name} is incomplete: it lacks {key}")
+    if weights[key].ndim != 4:
+        raise ValueError(f"{Path(path).name} has {key} of shape {tuple(weights[key].shape)}, not of a convolution's")
     return weights[key].shape
 
 

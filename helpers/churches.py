@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
+
+from helpers.canvas import Canvas, blend, jitter, noise, shade
 
 SIZE = 64
 CLASSES = ("sky", "hill", "ground", "path", "wall", "roof", "window", "door", "cross", "tree")
@@ -109,61 +111,12 @@ def _factors(rng):
     )
 
 
-def _noise(rng, size, cells):
-    grid = Image.fromarray(rng.random_sample((cells, cells)).astype(np.float32))
-    return np.asarray(grid.resize((size, size), Image.BICUBIC))
-
-
-def _jitter(rng, colour, spread):
-    bright, *tint = 0.7 * spread * rng.standard_normal(4)
-    return tuple(min(255, max(0, int(c + bright + t))) for c, t in zip(colour, tint))
-
-
-def _shade(colour, factor):
-    return tuple(min(255, max(0, int(c * factor))) for c in colour)
-
-
-def _blend(a, b, share):
-    return tuple(int(x * (1 - share) + y * share) for x, y in zip(a, b))
-
-
-class _Canvas:
-    """Picture and label map, drawn in step so that they cannot disagree."""
-
-    def __init__(self, background):
-        self.picture = Image.fromarray(background)
-        self.map = Image.new("L", (_W, _W), SKY)
-        self._pens = ImageDraw.Draw(self.picture), ImageDraw.Draw(self.map)
-
-    def polygon(self, points, colour, label):
-        points = [(float(x), float(y)) for x, y in points]
-        for pen, fill in zip(self._pens, (colour, label)):
-            pen.polygon(points, fill=fill)
-
-    def box(self, x0, y0, x1, y1, colour, label):
-        self.polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], colour, label)
-
-    def ellipse(self, x0, y0, x1, y1, colour, label):
-        for pen, fill in zip(self._pens, (colour, label)):
-            pen.ellipse([float(x0), float(y0), float(x1), float(y1)], fill=fill)
-
-    def line(self, points, colour, label, width):
-        points = [(float(x), float(y)) for x, y in points]
-        for pen, fill in zip(self._pens, (colour, label)):
-            pen.line(points, fill=fill, width=width)
-
-    def arch(self, x, y, width, height, colour, label):
-        """A box with a round top; (x, y) is the centre of the box."""
-        self.ellipse(x - width / 2, y - height / 2 - width / 2, x + width / 2, y - height / 2 + width / 2, colour, label)
-        self.box(x - width / 2, y - height / 2, x + width / 2, y + height / 2, colour, label)
-
-
 def _sky(rng, scene, light):
-    top, bottom = (_jitter(rng, c, 12) for c in _SKIES[TIMES.index(scene.time)])
+    top, bottom = (jitter(rng, c, 12) for c in _SKIES[TIMES.index(scene.time)])
     ramp = np.linspace(0, 1, SIZE, dtype=np.float32)[:, None, None]
     sky = (np.float32(top) * (1 - ramp) + np.float32(bottom) * ramp) * np.ones((1, SIZE, 1), np.float32)
     if scene.time != "night":
-        cloud = 0.6 * _noise(rng, SIZE, 4) + 0.4 * _noise(rng, SIZE, 10)
+        cloud = 0.6 * noise(rng, SIZE, 4) + 0.4 * noise(rng, SIZE, 10)
         cloud = np.clip((cloud - rng.uniform(0.5, 0.75)) * 4, 0, 1)[..., None] * rng.uniform(0.4, 0.95)
         sky = sky * (1 - cloud) + np.float32((245, 245, 248)) * light * cloud
     return sky.astype(np.uint8).repeat(_SCALE, 0).repeat(_SCALE, 1)
@@ -174,13 +127,13 @@ def _land(rng, canvas, scene, light, horizon, cx):
         xs = np.linspace(0, _W, 12)
         waves = 0.5 + 0.5 * np.sin(xs / _W * rng.uniform(3, 7) + rng.uniform(0, 6))
         ys = horizon - rng.uniform(0.04, 0.16) * _W * waves
-        colour = _blend((90, 120, 110), _SNOW_RGB, 0.45 if scene.snow else 0)
+        colour = blend((90, 120, 110), _SNOW_RGB, 0.45 if scene.snow else 0)
         outline = [(0, horizon + 2), *zip(xs, ys), (_W, horizon + 2)]
-        canvas.polygon(outline, _jitter(rng, _shade(colour, light), 12), HILL)
+        canvas.polygon(outline, jitter(rng, shade(colour, light), 12), HILL)
     colour = _SNOW_RGB if scene.snow else _GROUND_RGB[GROUNDS.index(scene.ground)]
-    canvas.box(0, horizon, _W, _W, _jitter(rng, _shade(colour, light), 12), GROUND)
+    canvas.box(0, horizon, _W, _W, jitter(rng, shade(colour, light), 12), GROUND)
     if scene.path:
-        colour = _jitter(rng, _shade((170, 155, 130), light), 12)
+        colour = jitter(rng, shade((170, 155, 130), light), 12)
         left, right = 8 * rng.standard_normal(2)
         near = [(cx + 0.16 * _W + right, _W), (cx - 0.16 * _W + left, _W)]
         canvas.polygon([(cx - 0.05 * _W, horizon), (cx + 0.05 * _W, horizon), *near], colour, PATH)
@@ -189,10 +142,10 @@ def _land(rng, canvas, scene, light, horizon, cx):
 def _church(rng, canvas, scene, light, horizon, cx):
     w = _W * rng.uniform(0.20, 0.30)
     h = w * rng.uniform(0.75, 1.25)
-    wall = _jitter(rng, _shade(_WALL_RGB[WALLS.index(scene.wall)], light), 10)
-    roof = _blend(_ROOF_RGB[ROOFS.index(scene.roof)], _SNOW_RGB, 0.5 if scene.snow else 0)
-    roof = _jitter(rng, _shade(roof, light), 10)
-    glass = (250, 215, 120) if scene.lit else _shade((50, 60, 85), max(light, 0.6))
+    wall = jitter(rng, shade(_WALL_RGB[WALLS.index(scene.wall)], light), 10)
+    roof = blend(_ROOF_RGB[ROOFS.index(scene.roof)], _SNOW_RGB, 0.5 if scene.snow else 0)
+    roof = jitter(rng, shade(roof, light), 10)
+    glass = (250, 215, 120) if scene.lit else shade((50, 60, 85), max(light, 0.6))
     base = horizon + rng.uniform(0, 0.03) * _W
     eave = base - h
     ridge = eave - w * rng.uniform(0.45, 0.8)
@@ -201,7 +154,7 @@ def _church(rng, canvas, scene, light, horizon, cx):
     depth = w * rng.uniform(0.5, 1.2)
     x0, x1 = (cx + w / 2, cx + w / 2 + depth) if side > 0 else (cx - w / 2 - depth, cx - w / 2)
     near, far = (x0, x1) if side > 0 else (x1, x0)
-    canvas.box(x0, eave, x1, base, _shade(wall, 0.8), WALL)
+    canvas.box(x0, eave, x1, base, shade(wall, 0.8), WALL)
     canvas.polygon([(cx, ridge), (cx + side * depth, ridge), (far, eave), (near, eave)], roof, ROOF)
     count = max(1, int(depth / (w * 0.34)))
     for i in range(count):
@@ -210,10 +163,10 @@ def _church(rng, canvas, scene, light, horizon, cx):
     front = [(cx - w / 2, eave), (cx, ridge), (cx + w / 2, eave), (cx + w / 2, base), (cx - w / 2, base)]
     canvas.polygon(front, wall, WALL)
     gable = [(cx - w / 2 - 3, eave + 2), (cx, ridge - 2), (cx + w / 2 + 3, eave + 2)]
-    canvas.line(gable, _shade(roof, 0.9), ROOF, width=4)
+    canvas.line(gable, shade(roof, 0.9), ROOF, width=4)
     canvas.ellipse(cx - w * 0.1, eave - w * 0.12, cx + w * 0.1, eave + w * 0.08, glass, WINDOW)
     door_w, door_h = w * rng.uniform(0.2, 0.3), h * rng.uniform(0.34, 0.46)
-    wood = _jitter(rng, _shade((95, 60, 40), light), 12)
+    wood = jitter(rng, shade((95, 60, 40), light), 12)
     canvas.arch(cx, base - door_h / 2, door_w, door_h, wood, DOOR)
 
     if scene.tower == "none":
@@ -223,12 +176,12 @@ def _church(rng, canvas, scene, light, horizon, cx):
     tx = cx - side * (w / 2 + tw * 0.35) if beside else cx
     top = ridge - w * rng.uniform(0.1, 0.55)
     spire = top - w * rng.uniform(0.5, 1.1)
-    canvas.box(tx - tw / 2, top, tx + tw / 2, base if beside else ridge + w * 0.2, _shade(wall, 0.95), WALL)
+    canvas.box(tx - tw / 2, top, tx + tw / 2, base if beside else ridge + w * 0.2, shade(wall, 0.95), WALL)
     canvas.polygon([(tx - tw / 2 - 2, top), (tx, spire), (tx + tw / 2 + 2, top)], roof, ROOF)
     canvas.arch(tx, top + tw * 0.7, tw * 0.28, tw * 0.5, glass, WINDOW)
     if beside:
         canvas.arch(tx, top + tw * 2.2, tw * 0.24, tw * 0.5, glass, WINDOW)
-    iron = _shade((60, 55, 50), max(light, 0.7))
+    iron = shade((60, 55, 50), max(light, 0.7))
     canvas.line([(tx, spire - w * 0.22), (tx, spire + 3)], iron, CROSS, width=4)
     canvas.line([(tx - w * 0.07, spire - w * 0.14), (tx + w * 0.07, spire - w * 0.14)], iron, CROSS, width=4)
 
@@ -237,21 +190,21 @@ def _tree(rng, canvas, light, horizon, cx, side):
     x = cx + side * _W * rng.uniform(0.27, 0.5)
     y = horizon + rng.uniform(0, 0.10) * _W
     r = _W * rng.uniform(0.06, 0.12)
-    green = _jitter(rng, _shade(_pick(rng, _TREE_RGB, (0.6, 0.25, 0.15)), light), 12)
-    canvas.polygon([(x - 4, y), (x + 4, y), (x + 3, y - 2 * r), (x - 3, y - 2 * r)], _shade((90, 65, 45), light), TREE)
+    green = jitter(rng, shade(_pick(rng, _TREE_RGB, (0.6, 0.25, 0.15)), light), 12)
+    canvas.polygon([(x - 4, y), (x + 4, y), (x + 3, y - 2 * r), (x - 3, y - 2 * r)], shade((90, 65, 45), light), TREE)
     if rng.random_sample() < 0.35:
         canvas.polygon([(x - r * 0.8, y - r * 0.6), (x, y - r * 3.4), (x + r * 0.8, y - r * 0.6)], green, TREE)
         return
     for angle, bright in zip(rng.uniform(0, 2 * np.pi, 9), rng.uniform(0.8, 1.15, 9)):
         px, py, q = x + np.cos(angle) * r * 0.55, y - 1.9 * r + np.sin(angle) * r * 0.7, r * 0.55
-        canvas.ellipse(px - q, py - q, px + q, py + q, _jitter(rng, _shade(green, bright), 6), TREE)
+        canvas.ellipse(px - q, py - q, px + q, py + q, jitter(rng, shade(green, bright), 6), TREE)
 
 
 def _scene(scene_id):
     rng = _stream(scene_id)
     scene = _factors(rng)
     light = _LIGHT[TIMES.index(scene.time)]
-    canvas = _Canvas(_sky(rng, scene, light))
+    canvas = Canvas(_sky(rng, scene, light))
     horizon = rng.uniform(0.72, 0.84) * _W
     cx = _W * rng.uniform(0.36, 0.64)
     _land(rng, canvas, scene, light, horizon, cx)
@@ -259,7 +212,7 @@ def _scene(scene_id):
     for i in range(scene.trees):
         _tree(rng, canvas, light, horizon, cx, 1 if (i + rng.randint(2)) % 2 else -1)
     label = np.asarray(canvas.map)[_SCALE // 2 :: _SCALE, _SCALE // 2 :: _SCALE].copy()
-    grain = (_noise(rng, SIZE, SIZE) - 0.5) * 14 + (_noise(rng, SIZE, SIZE // 3) - 0.5) * 14
+    grain = (noise(rng, SIZE, SIZE) - 0.5) * 14 + (noise(rng, SIZE, SIZE // 3) - 0.5) * 14
     picture = np.asarray(canvas.picture.resize((SIZE, SIZE), Image.BOX)).astype(np.float32)
     picture += grain[..., None] * (label != SKY)[..., None]
     return np.clip(picture, 0, 255).astype(np.uint8), label

@@ -25,12 +25,12 @@ def fit(features, targets, l2=1e-2, balanced=True, steps=200):
     l2: weight penalty on standardised features; it also fixes the head's gauge (softmax does not change
     when one vector is added to all rows of the weight, but the artifact logit does).
     balanced: count every class alike. Returns a Head for raw features.
-    Raises ValueError if a class has no example. Explained in notebook 02.
+    Raises ValueError if a class has no example, for an unknown class, or for features that are not finite.
+    Explained in notebook 02.
     """
-    targets = torch.as_tensor(targets).long()
-    counts = targets.bincount(minlength=len(CLASSES))
-    if len(features) != len(targets) or len(counts) != len(CLASSES) or (counts == 0).any():
-        raise ValueError(f"every one of {CLASSES} needs examples, got {counts.tolist()} for {len(features)} features")
+    targets, counts = _checked(features, targets)
+    if (counts == 0).any():
+        raise ValueError(f"every one of the classes {CLASSES} needs examples to fit, got {counts.tolist()} of them")
     mean, std = features.mean(0), features.std(0).clamp_min(1e-6)
     x = (features - mean) / std
     share = (len(targets) / (len(CLASSES) * counts)) if balanced else torch.ones(len(CLASSES))
@@ -51,9 +51,7 @@ def fit(features, targets, l2=1e-2, balanced=True, steps=200):
 
 def predict(head, features):
     """Return class probabilities (N, 3) for pooled features (N, D)."""
-    if features.shape[-1] != head.weight.shape[1]:
-        raise ValueError(f"this head reads {head.weight.shape[1]} features, got {features.shape[-1]}: same network?")
-    return F.linear(features, *head).softmax(dim=-1)
+    return _logits(head, features).softmax(dim=-1)
 
 
 class Report(NamedTuple):
@@ -66,10 +64,15 @@ class Report(NamedTuple):
 
 
 def report(head, features, targets, seed=0):
-    """Evaluate a head on held-out images: confusion matrix, accuracy, macro-F1 and artifact AUC with 95 % intervals."""
-    targets = torch.as_tensor(targets).long()
-    probability = predict(head, features)
-    guess = probability.argmax(dim=1)
+    """Evaluate a head on held-out images: confusion matrix, accuracy, macro-F1 and artifact AUC with 95 % intervals.
+
+    features, targets: as for `fit`. seed: of the intervals' resamples. Returns a Report.
+    Raises ValueError if there is no normal or no artifact image, or as `fit` does. Explained in notebook 02.
+    """
+    targets, counts = _checked(features, targets)
+    if not (counts[NORMAL] and counts[ARTIFACT]):
+        raise ValueError(f"a report needs normal and artifact images, got {counts.tolist()} of {CLASSES}")
+    guess = predict(head, features).argmax(dim=1)
     confusion = torch.zeros(len(CLASSES), len(CLASSES), dtype=torch.long)
     confusion.index_put_((targets, guess), torch.ones_like(targets), accumulate=True)
     generated = targets != REAL
@@ -84,5 +87,25 @@ def report(head, features, targets, seed=0):
 
 def artifact_score(head, features):
     """Return how much more artifact than normal each image looks: the difference of the two logits (N,)."""
-    logits = F.linear(features, *head)
+    logits = _logits(head, features)
     return logits[:, ARTIFACT] - logits[:, NORMAL]
+
+
+def _logits(head, features):
+    if features.shape[-1] != head.weight.shape[1]:
+        raise ValueError(f"this head reads {head.weight.shape[1]} features, got {features.shape[-1]}: same network?")
+    return F.linear(features, *head)
+
+
+def _checked(features, targets):
+    """Return the targets as a tensor of class numbers, and how many there are of each class."""
+    targets = torch.as_tensor(targets).long()
+    if len(features) != len(targets):
+        raise ValueError(f"got {len(targets)} targets for {len(features)} features: pass one per image")
+    wrong = targets[(targets < 0) | (targets >= len(CLASSES))]
+    if len(wrong):
+        raise ValueError(f"targets are the class numbers 0 to {len(CLASSES) - 1} of {CLASSES}, got {int(wrong[0])}")
+    bad = ~features.isfinite().all(dim=1)
+    if bad.any():
+        raise ValueError(f"features of example {int(bad.nonzero()[0])} are not finite: check image and network")
+    return targets, targets.bincount(minlength=len(CLASSES))

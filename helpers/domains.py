@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 import torch
+from safetensors.torch import load_file
 
-from helpers import checkpoints, churches, env, features, latents, store
+from helpers import checkpoints, churches, classifier, env, features, gradcam, latents, store
 from helpers import labels as label_table
 from helpers.flow import Flow
 
@@ -20,16 +21,20 @@ class Domain:
     """Everything a notebook needs to know about its subject.
 
     flow: the generator. discriminator: images (B, 3, R, R) -> D-values (B,). backbone: the classifier's frozen
-    features. evaluation: another network, which only ever measures. render: ids -> uint8 images and label maps.
-    labels: the table of labelled generations.
+    features. head: the linear layer on them. baseline: (h, w), the mean evidence of normal images (see `gradcam`).
+    evaluation: another network, which only ever measures. render: ids -> uint8 images and label maps; classes:
+    the names of their labels. labels: the table of labelled generations.
     """
 
     name: str
     flow: Flow
     discriminator: torch.nn.Module
     backbone: torch.nn.Module
+    head: classifier.Head
+    baseline: torch.Tensor
     evaluation: torch.nn.Module
     render: object
+    classes: tuple
     labels: label_table.Labels
 
     def latents(self, ids):
@@ -49,13 +54,41 @@ class Domain:
         wanted = set(ids)
         return tuple([i for i in found if i in wanted] for found in (self.labels.artifacts, self.labels.normals))
 
+    def maps(self, images):
+        """Compute the featuremaps that the classifier's head reads, without gradients: (N, D, h, w)."""
+        with torch.no_grad():
+            device = next(self.backbone.parameters()).device
+            parts = [self.backbone.maps(part.to(device)).cpu() for part in images.split(64)]
+        return torch.cat(parts)
+
+    def classify(self, images):
+        """Name each image's class by number, 0 normal, 1 artifact, 2 real: (N,)."""
+        return classifier.predict(self.head, self.maps(images).mean(dim=(2, 3))).argmax(dim=1)
+
+    def cams(self, images):
+        """Map where each image looks like an artifact rather than like a normal one: (N, H, W) in [0, 1]."""
+        return gradcam.gradcam(
+            self.maps(images), self.head, against=classifier.NORMAL, baseline=self.baseline, size=images.shape[-1]
+        )
+
+    def masks(self, ids, level=0.5):
+        """Return the defect masks L_a of generations by id: bool (N, R, R)."""
+        side = self.flow.resolution(self.flow.n_layers)
+        images = (self.images(part) for part in latents.batches(list(ids), 256))
+        masks = (gradcam.binary_mask(self.cams(part), level) for part in images)
+        return torch.cat([torch.zeros(0, side, side, dtype=torch.bool), *masks])
+
     def d_values(self, images, companions=None):
         """Score images by the discriminator's raw output, each independently of its batch: (N,).
 
         A PGGAN discriminator compares the images of a batch (minibatch deviation), so its output depends on
         the company. Here an image stands in a group of its own copies (deviation 0); or, with
-        companions (3, 3, R, R), in a group with these fixed images. Explained in notebook 01.
+        companions (3, 3, R, R), in a group with these fixed images. Raises ValueError for companions of
+        another shape. Explained in notebook 01.
         """
+        if companions is not None and (len(companions) == 0 or companions.shape[1:] != images.shape[1:]):
+            shape = ", ".join(map(str, images.shape[1:]))
+            raise ValueError(f"companions must be images (K, {shape}), got {tuple(companions.shape)}")
         device = next(self.discriminator.parameters()).device
         out = [torch.zeros(0)]
         with torch.no_grad():
@@ -77,12 +110,16 @@ def load(name="churches"):
     device = env.device()
     flow = checkpoints.load_generator(store.fetch("churches/generator.safetensors"))
     flow.network.to(device)
+    head = load_file(store.fetch("churches/head.safetensors"))
     return Domain(
         name=name,
         flow=flow,
         discriminator=checkpoints.load_discriminator(store.fetch("churches/discriminator.safetensors")).to(device),
         backbone=features.load(store.fetch("churches/backbone.safetensors")).to(device),
+        head=classifier.Head(head["weight"], head["bias"]),
+        baseline=head["baseline"],
         evaluation=features.load(store.fetch("churches/evaluation.safetensors")).to(device),
         render=churches.render,
+        classes=churches.CLASSES,
         labels=label_table.read(store.fetch("churches/labels.csv")),
     )

@@ -105,15 +105,21 @@ class Flow:
 
     def state(self, z, layer):
         """Compute layers 1..layer: z (B, D) -> State, with which `resume` goes on. Layer 0 is z itself."""
-        if layer == 0:
-            return State(0, z)
-        layer = self.checked(layer)
+        return self.advance(State(0, z), layer)
+
+    def advance(self, state, layer):
+        """Compute layers state.layer+1..layer: State -> State. A layer before the state's raises ValueError."""
+        if layer == state.layer:
+            return state
+        if self.checked(layer) < state.layer:
+            raise ValueError(f"layer {layer} lies before the state (layer {state.layer}): start from an earlier state")
         parts = []
         with torch.no_grad():
-            for chunk in batches(z, self.batch):
-                for state in self._walk(chunk.to(self.device), until=layer):
-                    pass
-                parts.append(state)
+            for rows in batches(range(len(state.h)), self.batch):
+                rows = slice(rows.start, rows.stop)
+                extras = {name: value[rows].to(self.device) for name, value in state.extras.items()}
+                *_, last = self._walk(state.h[rows].to(self.device), None, state.layer, extras, layer)
+                parts.append(last)
         extras = {name: torch.cat([p.extras[name] for p in parts]).cpu() for name in parts[0].extras}
         return State(layer, torch.cat([p.h for p in parts]).cpu(), extras)
 
@@ -144,9 +150,8 @@ class Flow:
             if edits and layer in edits:
                 edited = edits[layer](h)
                 if edited.shape != h.shape:
-                    raise ValueError(
-                        f"the edit of layer {layer} must keep the shape {tuple(h.shape)}, it returned {tuple(edited.shape)}"
-                    )
+                    got, expected = tuple(edited.shape), tuple(h.shape)
+                    raise ValueError(f"the edit of layer {layer} must keep the shape {expected}, it returned {got}")
                 h = edited
             yield State(layer, h, extras)
 

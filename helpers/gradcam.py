@@ -19,10 +19,13 @@ def gradcam(maps, head, target=ARTIFACT, against=None, baseline=None, size=64):
     "others", explains the difference to that class's score or to the mean of the other ones, which does not
     depend on the head's gauge. baseline: (h, w) map to subtract before the ReLU, such as the mean map of normal
     images (`evidence`), so that what is lit everywhere is not taken for a defect.
-    A map that is nowhere positive becomes all zero.
+    A map that is nowhere positive becomes all zero. Raises ValueError for arguments that do not fit each other, or
+    featuremaps that are not finite. Explained in notebook 02.
     """
     raw = evidence(maps, head, target, against)
     if baseline is not None:
+        if baseline.shape[-2:] != raw.shape[-2:]:
+            raise ValueError(f"the baseline must be a map {tuple(raw.shape[-2:])}, got {tuple(baseline.shape)}")
         raw = raw - baseline
     cam = F.interpolate(raw.relu()[:, None], size=(size, size), mode="bilinear", align_corners=False)[:, 0]
     low, high = cam.amin(dim=(1, 2), keepdim=True), cam.amax(dim=(1, 2), keepdim=True)
@@ -36,12 +39,15 @@ def evidence(maps, head, target=ARTIFACT, against=None):
         raise ValueError(f"the head reads featuremaps (N, {head.weight.shape[1]}, h, w), got {tuple(maps.shape)}")
     if target not in range(len(head.weight)):
         raise ValueError(f"target must be a class number below {len(head.weight)}, got {target!r}")
+    others = [c for c in range(len(head.weight)) if c != target]
+    if against not in (None, "others", *others):
+        raise ValueError(f"against must be None, 'others' or one of the other classes {others}, got {against!r}")
+    bad = ~maps.isfinite().flatten(1).all(dim=1)
+    if bad.any():
+        raise ValueError(f"featuremaps of image {int(bad.nonzero()[0])} are not finite: check image and network")
     weight = head.weight[target]
-    if against == "others":
-        others = [c for c in range(len(head.weight)) if c != target]
-        weight = weight - head.weight[others].mean(0)
-    elif against is not None:
-        weight = weight - head.weight[against]
+    if against is not None:
+        weight = weight - head.weight[others if against == "others" else [against]].mean(0)
     return torch.einsum("nkhw,k->nhw", maps, weight)
 
 

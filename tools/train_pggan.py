@@ -2,6 +2,7 @@
 
     python tools/train_pggan.py --run runs/pggan                    # from scratch, all stages
     python tools/train_pggan.py --run runs/pggan --minutes 60       # goes on where it stopped
+    python tools/train_pggan.py --run runs/pggan --curve            # FD of every snapshot
     python tools/train_pggan.py --run runs/pggan --freeze data/churches
 
 The run folder holds checkpoint.pt (all that is needed to go on), snapshots of the averaged generator,
@@ -43,6 +44,7 @@ def arguments():
     p.add_argument("--minutes", type=float, default=1e9, help="stop after so long")
     p.add_argument("--float32", action="store_true", help="do without bfloat16 autocast")
     p.add_argument("--init", type=Path, help="folder with generator/discriminator/average.safetensors to start from")
+    p.add_argument("--curve", action="store_true", help="print the FD of the snapshots and stop")
     p.add_argument("--freeze", type=Path, help="write the averaged generator and the discriminator there and stop")
     return p.parse_args()
 
@@ -188,6 +190,12 @@ def main():
         for name, module in (("generator", t.average), ("discriminator", t.d)):
             weights = {k: v.contiguous() for k, v in module.state_dict().items()}
             save_file(weights, a.freeze / f"{name}.safetensors", metadata={"images": str(t.seen)})
+        return
+    if a.curve:
+        distance = Distance(real_images(2000))
+        for path in sorted(a.run.glob("average-*.safetensors")):
+            t.average.load_state_dict(load_file(path))
+            print(f"{path.stem.split('-')[1].lstrip('0'):>6s} kimg  FD {distance(t.average):.3f}", flush=True)
         return
     kimg = [float(k) for k in a.kimg.split(",")]
     pool = real_images(len(REAL_IDS))

@@ -1,0 +1,34 @@
+"""Fit the shipped classifier head on the training split and store it with the mean evidence of normal images.
+
+    python -m tools.fit_head            # writes data/churches/head.safetensors; then: python -m tools.manifest churches
+
+The same few lines are the subject of notebook 02, which asserts that it comes to the same head.
+"""
+
+import torch
+from safetensors.torch import save_file
+
+from helpers import checkpoints, churches, classifier, domains, features, gradcam, labels, latents, store
+
+
+def main():
+    folder = store.data_root() / "churches"
+    flow = checkpoints.load_generator(folder / "generator.safetensors")
+    backbone = features.load(folder / "backbone.safetensors")
+    table = labels.read(folder / "labels.csv")
+    ids = [i for i in table.ids if i in domains.TRAIN]
+    artifacts = set(table.artifacts)
+    images = flow.generate(latents.latents(ids, flow.latent)).clamp(-1, 1)
+    real = churches.render(domains.REAL_TRAIN)[0].float().div(127.5).sub(1)
+    with torch.no_grad():
+        maps = torch.cat([backbone.maps(part) for part in torch.cat([images, real]).split(64)])
+    targets = torch.tensor([int(i in artifacts) for i in ids] + [classifier.REAL] * len(real))
+    head = classifier.fit(maps.mean(dim=(2, 3)), targets)
+    normal = maps[targets == classifier.NORMAL]
+    baseline = gradcam.evidence(normal, head, against=classifier.NORMAL).mean(dim=0)
+    save_file({"weight": head.weight, "bias": head.bias, "baseline": baseline}, folder / "head.safetensors")
+    print(f"fitted on {len(ids)} generations and {len(real)} renders")
+
+
+if __name__ == "__main__":
+    main()
