@@ -26,20 +26,30 @@ def clusters(flow, z, layer, units, count=4, masks=None):
     z: latents (N, D), usually of artifacts. units: unit numbers of `layer`. masks: bool (N, H, W) to look
     only at the defective regions. Similarity is the correlation of activations over images and positions;
     clusters are merged by average linkage until `count` are left.
-    Returns a list of lists of unit numbers, largest cluster first.
+    Returns a list of lists of unit numbers, largest cluster first, equal ones in the order of `units`.
+    Raises ValueError for a count, units, latents or masks that do not fit.
     """
-    units = [int(u) for u in units]
+    units, last = [int(u) for u in units], flow.units(layer) - 1
+    if len(set(units)) < len(units) or not set(units) <= set(range(last + 1)):
+        raise ValueError(f"units must be different numbers from 0 to {last}, the units of layer {layer}, got {units}")
     if not 0 < count <= len(units):
-        raise ValueError(f"cannot split {len(units)} units into {count} clusters")
-    if count == len(units):
-        return [[u] for u in units]
+        raise ValueError(f"cannot split {len(units)} units into {count} clusters: choose from 1 to {len(units)}")
+    if len(z) == 0:
+        raise ValueError("clusters need at least one latent")
     weight = None
     if masks is not None:
+        if len(masks) != len(z):
+            raise ValueError(f"got {len(masks)} masks for {len(z)} images: pass one mask per image, in the same order")
+        if not masks.any():
+            raise ValueError("no mask has a single pixel, so there is nowhere to look: pass masks=None for everywhere")
         weight = F.adaptive_avg_pool2d(masks[:, None].float(), flow.resolution(layer))[:, 0].flatten()
+    if count == len(units):
+        return [[u] for u in units]
     similar = correlation(flow.record(z, [layer])[layer][:, units], weight)
     pairs = (1 - similar)[tuple(torch.triu_indices(len(units), len(units), 1))].clamp_min(0)
-    found = hierarchy.fcluster(hierarchy.linkage(pairs.numpy(), "average"), count, "maxclust")
-    groups = [[u for u, c in zip(units, found) if c == number] for number in sorted(set(found))]
+    # fcluster would give fewer than `count` where merges tie, as those of dead units do.
+    found = hierarchy.cut_tree(hierarchy.linkage(pairs.numpy(), "average"), count)[:, 0]
+    groups = [[u for u, c in zip(units, found) if c == number] for number in dict.fromkeys(found)]
     return sorted(groups, key=len, reverse=True)
 
 

@@ -4,6 +4,7 @@ Nothing is changed in place, in the network or in a featuremap. Explained in not
 """
 
 import math
+import operator
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +20,7 @@ class Scale:
     weights: torch.Tensor
 
     def __call__(self, h):
-        if h.shape[1] != len(self.weights):
-            raise ValueError(f"this edit is for a layer of {len(self.weights)} units, got {h.shape[1]}")
+        _check_units(h, len(self.weights))
         return h * self.weights.to(h)[:, None, None]
 
 
@@ -40,6 +40,7 @@ class LocalScale:
     def __call__(self, h):
         if len(h) != len(self.masks):
             raise ValueError(f"got {len(h)} images for {len(self.masks)} masks: pass one mask per image")
+        _check_units(h, len(self.selected))
         keep = 1 - F.adaptive_avg_pool2d(self.masks[:, None].to(h), h.shape[-2:])
         return torch.where(self.selected.to(h.device)[:, None, None], h * keep, h)
 
@@ -47,9 +48,10 @@ class LocalScale:
 def ablate(layer, units):
     """Set units of one layer to zero (the single-layer correction of section 3.2).
 
-    units: unit numbers. Returns Edits. Raises ValueError for a negative or repeated unit number.
+    units: unit numbers. Returns Edits. Raises ValueError for a negative or repeated unit number, and once applied
+    for one that the layer does not have; TypeError for anything but integers.
     """
-    units = [int(u) for u in units]
+    units = [operator.index(u) for u in units]
     if len(set(units)) < len(units) or min(units, default=0) < 0:
         raise ValueError(f"units must be different numbers from 0 up, got {units}")
     return {layer: Zero(tuple(units))}
@@ -75,16 +77,17 @@ def sequential(scores, stop_layer=6, portion=0.2, scale=0.9, normalise="minmax",
     scores: {layer: (U,)}, defective scores of at least these layers; normalised per layer first (see
     `units.normalise`). stop_layer: 0 is the identity. portion: share of each layer's units, in [0, 1].
     scale: lambda in [0, 1]; 0 is plain zero ablation. inclusive_loop: edit one layer more, as the printed
-    loop "k = 0 to l" taken literally does. Returns Edits.
+    loop "k = 0 to l" taken literally does (0 stays the identity). Returns Edits.
+    Raises ValueError for arguments out of range, layers without scores, or scores that do not normalise into [0, 1].
     """
     if not 0 <= scale <= 1:
         raise ValueError(f"scale (lambda) lies in [0, 1], got {scale}")
-    layers = _upto(scores, stop_layer + bool(inclusive_loop and stop_layer))
-    scaled = unit_scores.normalise(scores, normalise)
-    edits = {}
-    for layer, top in selected(scores, layers, portion).items():
-        edits[layer] = Scale(torch.where(top, scale * (1 - scaled[layer]), 1.0))
-    return edits
+    layers = _upto(scores, stop_layer, inclusive_loop)
+    chosen, scaled = selected(scores, layers, portion), unit_scores.normalise(scores, normalise)
+    for layer in layers:
+        if not (scaled[layer].min() >= 0 and scaled[layer].max() <= 1):
+            raise ValueError(f"layer {layer} has scores outside [0, 1] under normalise={normalise!r}: use 'minmax'")
+    return {layer: Scale(torch.where(top, scale * (1 - scaled[layer]), 1.0)) for layer, top in chosen.items()}
 
 
 def local(scores, masks, stop_layer=6, portion=0.2):
@@ -92,8 +95,10 @@ def local(scores, masks, stop_layer=6, portion=0.2):
 
     masks: (N, H, W) in [0, 1] (bool or soft), one per image in the order of z; averaged down to each layer.
     Returns Edits for exactly these N images; a mask of zeros leaves its image as it is.
+    Raises ValueError for bad masks, arguments out of range or layers without scores, and once applied for another
+    number of images.
     """
-    masks = torch.as_tensor(masks).float()
+    masks = torch.as_tensor(masks).float().clone()
     if masks.ndim != 3 or masks.numel() == 0 or not (masks.min() >= 0 and masks.max() <= 1):
         raise ValueError(f"masks must be (N, H, W) with values in [0, 1], got shape {tuple(masks.shape)}")
     chosen = selected(scores, _upto(scores, stop_layer), portion)
@@ -104,6 +109,9 @@ def selected(scores, layers, portion=0.2):
     """Mark the top portion of each layer's units: {layer: (U,) bool}; int(portion * U) of them."""
     if not 0 <= portion <= 1:
         raise ValueError(f"portion is a share of a layer's units and lies in [0, 1], got {portion}")
+    for layer in layers:
+        if scores[layer].isnan().any():
+            raise ValueError(f"layer {layer} has NaN among its scores: score its units again")
     out = {}
     for layer, order in unit_scores.rank({layer: scores[layer] for layer in layers}).items():
         out[layer] = torch.zeros(len(order), dtype=torch.bool)
@@ -116,14 +124,23 @@ def gain(h, edit):
     return (h.square().sum(dim=1) / edit(h).square().sum(dim=1).clamp_min(1e-12)).sqrt()
 
 
-def _upto(scores, stop_layer):
-    if isinstance(stop_layer, bool) or stop_layer != int(stop_layer) or stop_layer < 0:
-        raise ValueError(f"stop_layer must be 0 (no correction) or a layer number, got {stop_layer}")
-    layers = list(range(1, int(stop_layer) + 1))
+def _check_units(h, count):
+    if h.shape[1] != count:
+        raise ValueError(f"this edit is for a layer of {count} units, got {h.shape[1]}")
+
+
+def _upto(scores, stop_layer, inclusive_loop=False):
+    try:
+        last = int(stop_layer)
+    except (TypeError, ValueError, OverflowError):
+        last = -1
+    if isinstance(stop_layer, bool) or last != stop_layer or last < 0:
+        raise ValueError(f"stop_layer must be 0 (no correction) or a layer number, got {stop_layer!r}")
+    last += bool(inclusive_loop and last)
+    layers = list(range(1, last + 1))
     missing = [layer for layer in layers if layer not in scores]
     if missing:
-        raise ValueError(
-            f"stop_layer {stop_layer} needs scores of layers 1 to {stop_layer}, layer {missing[0]} has none "
-            f"(scored: {min(scores, default=0)} to {max(scores, default=0)})"
-        )
+        what = f"stop_layer {stop_layer}" + (" with inclusive_loop" if inclusive_loop else "")
+        scored = f"{min(scores)} to {max(scores)}" if scores else "none"
+        raise ValueError(f"{what} needs scores of layers 1 to {last}, layer {missing[0]} has none (scored: {scored})")
     return layers

@@ -31,12 +31,16 @@ def thresholds(flow, z, tau=0.005, layers=None, map=map):
 def activation_rates(flow, z, above=None, layers=None, map=map):
     """Measure the share of positions and images in which each unit is active.
 
-    above: {layer: (U,)} of thresholds, or None for 0 (the sign that the leaky ReLU keeps).
-    Returns {layer: (U,)} in [0, 1].
+    above: {layer: (U,)} of thresholds, or None for 0 (the sign that the leaky ReLU keeps). layers: default all
+    that `above` has. Returns {layer: (U,)} in [0, 1]. Raises ValueError if `above` lacks a layer or a unit.
     """
-    if above is None:
-        above = {layer: torch.zeros(flow.units(layer)) for layer in _layers(flow, layers)}
-    return {layer: mean.value() for layer, mean in _gather(flow, z, partial(_rates, above), map).items()}
+    layers = _layers(flow, above if layers is None else layers)
+    above = {layer: torch.zeros(flow.units(layer)) for layer in layers} if above is None else above
+    for layer in layers:
+        if layer not in above or len(above[layer]) != flow.units(layer):
+            raise ValueError(f"layer {layer} has {flow.units(layer)} units, `above` has not one level each for them")
+    make = partial(_rates, {layer: above[layer] for layer in layers})
+    return {layer: mean.value() for layer, mean in _gather(flow, z, make, map).items()}
 
 
 def unit_maxima(flow, z, layers=None, by="max", map=map):
@@ -54,14 +58,28 @@ def top_images(flow, z, k=20, layers=None, by="max", map=map):
 
     Returns {layer: (U, k)} of row numbers of z. Raises ValueError if there are fewer than k images.
     """
-    if not 0 < k <= len(z):
+    if len(z) and not 0 < k <= len(z):
         raise ValueError(f"cannot pick the top {k} of {len(z)} images: choose k between 1 and {len(z)}")
     make = partial(_tops, _layers(flow, layers), _reduction(by), k)
     return {layer: top.rows for layer, top in _gather(flow, z, make, map).items()}
 
 
 def _layers(flow, layers):
-    return [flow.checked(layer) for layer in (flow.layers if layers is None else layers)]
+    layers = [flow.checked(layer) for layer in (flow.layers if layers is None else layers)]
+    if not layers:
+        raise ValueError("a survey needs at least one layer, got none: pass layer numbers, or layers=None for all")
+    return layers
+
+
+def check_finite(layer, h):
+    """Raise ValueError, naming layer and unit, if a featuremap (B, U, H, W) has NaN or infinite activations."""
+    # Sums show both, fifty times faster than a look at each activation; huge finite ones may overflow them.
+    if torch.isfinite(h.sum(dim=(0, 2, 3))).all():
+        return
+    bad = (~torch.isfinite(h)).any(dim=3).any(dim=2).any(dim=0).nonzero()
+    if len(bad):
+        unit = f"layer {layer}, unit {int(bad[0])}"
+        raise ValueError(f"{unit} has activations that are not finite: check the weights and the latents")
 
 
 def _reduction(by):
@@ -88,8 +106,7 @@ def _gather(flow, z, make, map):
         raise ValueError("a survey needs at least one image, got no latents")
     # One process needs no shards, and a tail that sees all images discards most of them at once.
     size = len(z) if map is builtins.map else SHARD
-    starts = range(0, len(z), size)
-    merged = None
+    starts, merged = range(0, len(z), size), None
     for stats in map(partial(_shard, flow, make), [z[s : s + size] for s in starts], starts):
         merged = stats if merged is None else {layer: merged[layer].merge(stats[layer]) for layer in stats}
     return merged
@@ -100,12 +117,7 @@ def _shard(flow, make, z, start):
     stats = make()
     for rows, recorded in flow.stream(z, list(stats)):
         for layer, h in recorded.items():
-            bad = ~torch.isfinite(h.sum(dim=(0, 2, 3)))
-            if bad.any():
-                unit = int(bad.nonzero()[0])
-                raise ValueError(
-                    f"layer {layer}, unit {unit} has activations that are not finite: check the weights and latents"
-                )
+            check_finite(layer, h)
             stats[layer].update(h, start + rows.start)
     return stats
 

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from helpers import metrics
+from helpers.survey import check_finite
 
 
 def defective_scores(flow, z, masks, thresholds, order="paper", binarise_upsampled=None, reduce="mean"):
@@ -14,9 +15,10 @@ def defective_scores(flow, z, masks, thresholds, order="paper", binarise_upsampl
     thresholds: {layer: (U,)} from `survey.thresholds`; its layers are scored.
     order: "paper" thresholds the activation, then upsamples; "netdissect" the other way round (slow).
     binarise_upsampled: None counts the upsampled map's fractions (fuzzy Jaccard); a level such as 0.5
-    makes it binary again (slow). reduce: "mean" of the images' IoUs, or "pooled" sums.
+    makes it binary again (slow, "paper" only). reduce: "mean" of the images' IoUs, or "pooled" sums.
     Returns {layer: (U,)} in [0, 1]. An empty mask counts as IoU 0. Raises ValueError for masks of the
-    wrong kind, count or size, or if no mask has a pixel. Explained in notebook 03.
+    wrong kind, count or size, if no mask has a pixel, or for activations or thresholds that are not finite.
+    Explained in notebook 03.
     """
     if reduce not in ("mean", "pooled"):
         raise ValueError(f"reduce must be 'mean' or 'pooled', got {reduce!r}")
@@ -62,31 +64,48 @@ def _overlaps(flow, z, masks, thresholds, order, binarise_upsampled):
     """Yield (rows, layer, intersection (B, U), union (B, U))."""
     if order not in ("paper", "netdissect"):
         raise ValueError(f"order must be 'paper' or 'netdissect', got {order!r}")
+    if binarise_upsampled is not None and not 0 < binarise_upsampled <= 1:
+        raise ValueError(f"binarise_upsampled lies in (0, 1] or is None, got {binarise_upsampled}")
+    if binarise_upsampled is not None and order != "paper":
+        raise ValueError(f"binarise_upsampled belongs to order 'paper', {order!r} is binary already: leave it None")
     _check_masks(masks, len(z))
-    for layer, levels in thresholds.items():
-        if len(levels) != flow.units(layer):
-            raise ValueError(f"layer {layer} has {flow.units(layer)} units, got {len(levels)} thresholds")
-        if flow.resolution(layer) > masks.shape[-1]:
-            raise ValueError(f"masks must be as large as the images, got {masks.shape[-1]} px for layer {layer}")
+    _check_thresholds(flow, thresholds, masks.shape[-1])
     for rows, recorded in flow.stream(z, list(thresholds)):
         lit = masks[rows].to(flow.device)
         area = lit.float().sum(dim=(1, 2))[:, None]
         for layer, h in recorded.items():
+            check_finite(layer, h)
             level = thresholds[layer].to(h.device)[:, None, None]
             if order == "paper" and binarise_upsampled is None:
-                active, inside, everywhere = h > level, pull_back(lit, h.shape[-1]), None
+                active, inside = h > level, pull_back(lit, h.shape[-1])
                 everywhere = pull_back(torch.ones_like(lit[:1]), h.shape[-1])
             else:
-                big = h if order == "netdissect" else (h > level).float()
-                big = F.interpolate(big, size=lit.shape[-2:], mode="bilinear", align_corners=False)
-                if order == "netdissect":
-                    active = big > level
+                if order == "paper":
+                    active = _upsampled((h > level).float(), lit.shape[-1]) >= binarise_upsampled
                 else:
-                    active = big if binarise_upsampled is None else big >= binarise_upsampled
+                    # No mean exceeds the maximum, but rounding may, and would light up constant units.
+                    active = _upsampled(h, lit.shape[-1]).minimum(h.amax(dim=(2, 3), keepdim=True)) > level
                 inside, everywhere = lit.float(), torch.ones_like(lit[:1], dtype=torch.float32)
             weights = torch.stack([inside, everywhere.expand_as(inside)], dim=-1).flatten(1, 2)
             intersection, size = torch.bmm(active.float().flatten(2), weights).unbind(dim=-1)
             yield rows, layer, intersection.cpu(), (size + area - intersection).cpu()
+
+
+def _upsampled(h, size):
+    return F.interpolate(h, size=(size, size), mode="bilinear", align_corners=False)
+
+
+def _check_thresholds(flow, thresholds, size):
+    if not thresholds:
+        raise ValueError("got thresholds of no layer, pass those of at least one layer: see survey.thresholds")
+    for layer, levels in thresholds.items():
+        if len(levels) != flow.units(layer):
+            raise ValueError(f"layer {layer} has {flow.units(layer)} units, got {len(levels)} thresholds")
+        if not levels.isfinite().all():
+            unit = int((~levels.isfinite()).nonzero()[0])
+            raise ValueError(f"layer {layer}, unit {unit} has the threshold {float(levels[unit])}: survey it again")
+        if flow.resolution(layer) > size:
+            raise ValueError(f"masks must be as large as the images, got {size} px for layer {layer}")
 
 
 def _check_masks(masks, count):
@@ -113,7 +132,12 @@ def fd_scores(top, features, real):
 
 
 def fd_null(features, real, k, draws=100, seed=0):
-    """Measure what `fd_scores` gives for k images picked at random: (draws,). The scores' floor."""
+    """Measure what `fd_scores` gives for k images picked at random: (draws,). The scores' floor.
+
+    Raises ValueError if there are fewer than k images.
+    """
+    if k > len(features):
+        raise ValueError(f"cannot pick {k} of {len(features)} images: use the k of the top images, and their features")
     distance = metrics.frechet_to(real)
     generator = torch.Generator().manual_seed(seed)
     picks = (torch.randperm(len(features), generator=generator)[:k] for _ in range(draws))
@@ -131,12 +155,12 @@ def normalise(scores, how="minmax"):
     """Bring scores into [0, 1] before they become weights (Algorithm 1).
 
     how: "minmax" per layer (default), "max" per layer (keeps 0 at 0), "global" min-max over all layers,
-    "none". A layer whose scores are all equal becomes 0.
+    "none". Scores that are all equal, and so prefer no unit, become 0 ("none" apart).
     """
     if how == "none":
         return dict(scores)
     if how == "max":
-        return {layer: _ratio(s, s.max().expand_as(s)) for layer, s in scores.items()}
+        return {layer: _ratio(s, s.max().expand_as(s)) * (s.max() > s.min()) for layer, s in scores.items()}
     if how == "global":
         every = torch.cat([s.flatten() for s in scores.values()])
         low, high = every.min(), every.max()
@@ -156,5 +180,6 @@ def table(scores):
     parts = []
     for layer, units in rank(scores).items():
         score = scores[layer][units].tolist()
-        parts.append(pd.DataFrame({"layer": layer, "unit": units.tolist(), "score": score, "rank": range(1, len(units) + 1)}))
+        ranks = range(1, len(units) + 1)
+        parts.append(pd.DataFrame({"layer": layer, "unit": units.tolist(), "score": score, "rank": ranks}))
     return pd.concat(parts, ignore_index=True)
