@@ -1,5 +1,6 @@
 """Tell artifact, normal and real images apart with one linear layer on frozen features (section 3.2)."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -47,6 +48,46 @@ def fit(features, targets, l2=1e-2, balanced=True, steps=200):
     optimiser.step(loss)
     raw = weight.detach() / std
     return Head(raw, bias.detach() - raw @ mean)
+
+
+def fit_local(maps, targets, l2=0.03, temperature=1.0, steps=150):
+    """Fit a linear layer that calls an image an artifact if *some* place of it looks defective.
+
+    maps: featuremaps (N, D, h, w). targets: (N,) as for `fit`; normal and real count as "not artifact".
+    Every place gets the evidence e = w . A + b, and the image's score is the smooth maximum
+    T * log(mean(exp(e / T))) over its places. A large temperature T makes it their average, which is
+    the paper's head; a small one looks at the strongest place only, so that the evidence of a small defect is
+    not spread over the image. Not in the paper: multiple-instance learning, here for sharper masks.
+    Returns a Head with the rows "not artifact" (all zero) and "artifact", to weigh maps with by `gradcam`.
+    Raises ValueError as `fit` does. Explained in notebook 02.
+    """
+    if maps.ndim != 4 or not temperature > 0:
+        raise ValueError(f"maps must be (N, D, h, w) and temperature positive, got {tuple(maps.shape)}, {temperature}")
+    targets, counts = _checked(maps, targets)
+    if not counts[ARTIFACT] or counts[ARTIFACT] == len(targets):
+        raise ValueError(f"artifacts and other images are needed to fit, got {counts.tolist()} of {CLASSES}")
+    wanted = (targets == ARTIFACT).float()
+    mean, std = maps.mean(dim=(0, 2, 3)), maps.std(dim=(0, 2, 3)).clamp_min(1e-6)
+    x = ((maps - mean[:, None, None]) / std[:, None, None]).flatten(2).transpose(1, 2).contiguous()
+    weight, bias = torch.zeros(x.shape[2], requires_grad=True), torch.zeros(1, requires_grad=True)
+    optimiser = torch.optim.LBFGS([weight, bias], max_iter=steps, history_size=20, line_search_fn="strong_wolfe")
+
+    def loss():
+        optimiser.zero_grad()
+        score = smooth_maximum(x @ weight, temperature) + bias
+        value = F.binary_cross_entropy_with_logits(score, wanted) + l2 * weight.square().sum() / 2
+        value.backward()
+        return value
+
+    optimiser.step(loss)
+    raw = weight.detach() / std
+    offset = bias.detach() - raw @ mean
+    return Head(torch.stack([torch.zeros_like(raw), raw]), torch.cat([torch.zeros(1), offset]))
+
+
+def smooth_maximum(evidence, temperature=1.0):
+    """Pool evidence (N, places) into scores (N,): between the mean (large temperature) and the maximum (small)."""
+    return temperature * (torch.logsumexp(evidence / temperature, dim=1) - math.log(evidence.shape[1]))
 
 
 def predict(head, features):
@@ -105,7 +146,7 @@ def _checked(features, targets):
     wrong = targets[(targets < 0) | (targets >= len(CLASSES))]
     if len(wrong):
         raise ValueError(f"targets are the class numbers 0 to {len(CLASSES) - 1} of {CLASSES}, got {int(wrong[0])}")
-    bad = ~features.isfinite().all(dim=1)
+    bad = ~features.isfinite().flatten(1).all(dim=1)
     if bad.any():
         raise ValueError(f"features of example {int(bad.nonzero()[0])} are not finite: check image and network")
     return targets, targets.bincount(minlength=len(CLASSES))

@@ -21,9 +21,10 @@ class Domain:
     """Everything a notebook needs to know about its subject.
 
     flow: the generator. discriminator: images (B, 3, R, R) -> D-values (B,). backbone: the classifier's frozen
-    features. head: the linear layer on them. baseline: (h, w), the mean evidence of normal images (see `gradcam`).
-    evaluation: another network, which only ever measures. render: ids -> uint8 images and label maps; classes:
-    the names of their labels. labels: the table of labelled generations.
+    features. head: the linear layer of three classes on them. detector, baseline: the local head that draws the
+    masks, and the mean evidence (h, w) it gives to normal images (see `classifier.fit_local`, `gradcam`).
+    evaluation: another network, which only ever measures. render: ids -> uint8 images and label maps;
+    classes: the names of their labels. labels: the table of labelled generations.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Domain:
     discriminator: torch.nn.Module
     backbone: torch.nn.Module
     head: classifier.Head
+    detector: classifier.Head
     baseline: torch.Tensor
     evaluation: torch.nn.Module
     render: object
@@ -66,10 +68,8 @@ class Domain:
         return classifier.predict(self.head, self.maps(images).mean(dim=(2, 3))).argmax(dim=1)
 
     def cams(self, images):
-        """Map where each image looks like an artifact rather than like a normal one: (N, H, W) in [0, 1]."""
-        return gradcam.gradcam(
-            self.maps(images), self.head, against=classifier.NORMAL, baseline=self.baseline, size=images.shape[-1]
-        )
+        """Map where each image looks defective, by the local head: (N, H, W) in [0, 1]."""
+        return gradcam.gradcam(self.maps(images), self.detector, baseline=self.baseline, size=images.shape[-1])
 
     def masks(self, ids, level=0.5):
         """Return the defect masks L_a of generations by id: bool (N, R, R)."""
@@ -110,14 +110,15 @@ def load(name="churches"):
     device = env.device()
     flow = checkpoints.load_generator(store.fetch("churches/generator.safetensors"))
     flow.network.to(device)
-    head = load_file(store.fetch("churches/head.safetensors"))
+    heads = load_file(store.fetch("churches/heads.safetensors"))
     return Domain(
         name=name,
         flow=flow,
         discriminator=checkpoints.load_discriminator(store.fetch("churches/discriminator.safetensors")).to(device),
         backbone=features.load(store.fetch("churches/backbone.safetensors")).to(device),
-        head=classifier.Head(head["weight"], head["bias"]),
-        baseline=head["baseline"],
+        head=classifier.Head(heads["weight"], heads["bias"]),
+        detector=classifier.Head(heads["detector.weight"], heads["detector.bias"]),
+        baseline=heads["baseline"],
         evaluation=features.load(store.fetch("churches/evaluation.safetensors")).to(device),
         render=churches.render,
         classes=churches.CLASSES,

@@ -231,3 +231,63 @@ def test_a_report_needs_one_target_per_feature_and_both_generated_classes():
         classifier.report(head, features, targets[:-1])
     with pytest.raises(ValueError, match=r"artifact.* \[9, 0, 9\]"):
         classifier.report(head, features[targets != ARTIFACT], targets[targets != ARTIFACT])
+
+
+def planted(count=60, seed=0):
+    """Maps (count, 5, 6, 6) of noise; every third has a bright 2x2 square in channel 3, at a place of its own."""
+    g = torch.Generator().manual_seed(seed)
+    maps = 0.3 * torch.randn(count, 5, 6, 6, generator=g)
+    targets = torch.tensor([classifier.NORMAL, classifier.REAL, classifier.ARTIFACT] * (count // 3))
+    corners = torch.randint(0, 5, (count, 2), generator=g)
+    for i in range(2, count, 3):
+        y, x = corners[i]
+        maps[i, 3, y : y + 2, x : x + 2] += 1.5
+    return maps, targets, corners
+
+
+def test_local_head_finds_the_place_that_makes_an_image_an_artifact():
+    maps, targets, corners = planted()
+    head = classifier.fit_local(maps, targets)
+    fresh, targets, corners = planted(seed=1)
+    evidence = torch.einsum("nkhw,k->nhw", fresh, head.weight[1]) + head.bias[1]
+    assert torch.equal(head.weight[0], torch.zeros(5)) and head.weight[1].argmax() == 3
+    for i in range(2, 60, 3):
+        y, x = divmod(int(evidence[i].argmax()), 6)
+        assert 0 <= y - corners[i, 0] <= 1 and 0 <= x - corners[i, 1] <= 1
+    score = classifier.smooth_maximum(evidence.flatten(1))
+    assert score[targets == 1].min() > score[targets != 1].max()
+
+
+def test_smooth_maximum_lies_between_mean_and_maximum():
+    e = torch.randn(4, 9)
+    torch.testing.assert_close(classifier.smooth_maximum(e, 300.0), e.mean(1), rtol=0, atol=1e-2)
+    torch.testing.assert_close(classifier.smooth_maximum(e, 1e-3), e.amax(1), rtol=0, atol=5e-3)
+    by_hand = torch.stack([row.exp().mean().log() for row in e])
+    torch.testing.assert_close(classifier.smooth_maximum(e, 1.0), by_hand)
+
+
+def test_local_head_is_the_minimum_of_the_objective_it_states():
+    maps, targets, _ = planted(seed=2)
+    head = classifier.fit_local(maps, targets, l2=0.1, temperature=0.7, steps=500)
+    std = maps.std(dim=(0, 2, 3))
+    w = (head.weight[1] * std).requires_grad_(True)
+    b = (head.bias[1] + head.weight[1] @ maps.mean(dim=(0, 2, 3))).requires_grad_(True)
+    x = (maps - maps.mean(dim=(0, 2, 3))[:, None, None]) / std[:, None, None]
+    score = 0.7 * ((torch.einsum("nkhw,k->nhw", x, w) / 0.7).exp().mean(dim=(1, 2))).log() + b
+    wanted = (targets == 1).float()
+    loss = (
+        -(wanted * torch.sigmoid(score).log() + (1 - wanted) * torch.sigmoid(-score).log()).mean() + 0.05 * (w**2).sum()
+    )
+    gradient = torch.autograd.grad(loss, [w, b])
+    assert gradient[0].abs().max() < 1e-3 and gradient[1].abs() < 1e-3
+
+
+def test_local_head_refuses_what_it_cannot_use():
+    maps, targets, _ = planted()
+    for bad, message in (
+        (lambda: classifier.fit_local(maps.mean(dim=(2, 3)), targets), r"maps must be \(N, D, h, w\)"),
+        (lambda: classifier.fit_local(maps, targets, temperature=0), "temperature positive"),
+        (lambda: classifier.fit_local(maps, torch.zeros(60)), "artifacts and other images"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            bad()

@@ -42,6 +42,7 @@ def domain():
         discriminator=discriminator,
         backbone=networks[0],
         head=classifier.Head(torch.randn(3, 16), torch.randn(3)),
+        detector=classifier.Head(torch.stack([torch.zeros(16), torch.randn(16)]), torch.zeros(2)),
         baseline=0.1 * torch.randn(2, 2),
         evaluation=networks[1],
         render=render,
@@ -115,8 +116,8 @@ def test_maps_and_classes_are_those_of_the_backbone_and_the_head(domain, images)
     assert torch.equal(found, classifier.predict(domain.head, domain.backbone.pooled(images)).argmax(1))
 
 
-def test_cams_explain_artifact_against_normal_above_the_baseline(domain, images):
-    raw = gradcam.evidence(domain.maps(images), domain.head, against=classifier.NORMAL) - domain.baseline
+def test_cams_show_the_detectors_evidence_above_the_baseline(domain, images):
+    raw = gradcam.evidence(domain.maps(images), domain.detector) - domain.baseline
     big = F.interpolate(raw.relu()[:, None], size=(16, 16), mode="bilinear", align_corners=False)[:, 0]
     span = big.amax(dim=(1, 2), keepdim=True) - big.amin(dim=(1, 2), keepdim=True)
     expected = torch.where(span > 0, (big - big.amin(dim=(1, 2), keepdim=True)) / span, 0.0)

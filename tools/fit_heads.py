@@ -1,8 +1,9 @@
-"""Fit the shipped classifier head on the training split and store it with the mean evidence of normal images.
+"""Fit the shipped heads on the training split: the classifier of three classes and the local detector.
 
-    python -m tools.fit_head            # writes data/churches/head.safetensors; then: python -m tools.manifest churches
+    python -m tools.fit_heads            # writes data/churches/heads.safetensors
+    python -m tools.manifest churches
 
-The same few lines are the subject of notebook 02, which asserts that it comes to the same head.
+The same few lines are the subject of notebook 02, which asserts that it comes to the same heads.
 """
 
 import torch
@@ -23,10 +24,11 @@ def main():
     with torch.no_grad():
         maps = torch.cat([backbone.maps(part) for part in torch.cat([images, real]).split(64)])
     targets = torch.tensor([int(i in artifacts) for i in ids] + [classifier.REAL] * len(real))
-    head = classifier.fit(maps.mean(dim=(2, 3)), targets)
-    normal = maps[targets == classifier.NORMAL]
-    baseline = gradcam.evidence(normal, head, against=classifier.NORMAL).mean(dim=0)
-    save_file({"weight": head.weight, "bias": head.bias, "baseline": baseline}, folder / "head.safetensors")
+    head, detector = classifier.fit(maps.mean(dim=(2, 3)), targets), classifier.fit_local(maps, targets)
+    baseline = gradcam.evidence(maps[targets == classifier.NORMAL], detector).mean(dim=0)
+    tensors = {"weight": head.weight, "bias": head.bias, "baseline": baseline}
+    tensors |= {"detector.weight": detector.weight, "detector.bias": detector.bias}
+    save_file(tensors, folder / "heads.safetensors")
     print(f"fitted on {len(ids)} generations and {len(real)} renders")
 
 
