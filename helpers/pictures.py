@@ -140,7 +140,7 @@ def sheet(pictures, columns=8, titles=None, edges=None, rows=None, title=None, f
     rows = _each(rows, lines, "row labels")
     left = max(int(7.4 * max(len(part) for part in str(row or "").split("\n"))) for row in rows) + 6 * any(rows)
     # Four columns at least, or few tiles would fill the page; half steps of zoom keep pixels nearly even.
-    zoom = ((WIDTH * DPI - left + GAP) / max(columns, 4) - GAP) / wide
+    zoom = ((WIDTH * DPI - left) / max(columns, 4) - GAP) / wide
     zoom = int(2 * zoom) / 2 if zoom >= 2 else zoom
     size = high, wide = int(high * zoom), int(wide * zoom)
     spots, y = [], 24 if title else 2

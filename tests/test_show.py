@@ -113,6 +113,14 @@ def test_grid_places_each_image_with_its_pixels():
     assert (drawn[134:262, 134:] == 255).all()
 
 
+@pytest.mark.parametrize("columns", range(1, 13))
+def test_tiles_fit_beside_row_labels_of_any_length(columns):
+    images = np.zeros((columns, 64, 64, 3), np.uint8)
+    for length in range(17):
+        _, spots, (_, wide) = pictures.sheet(images, columns, rows=["x" * length])
+        assert spots[-1][0] + wide <= 720 - 2, length
+
+
 def test_grid_writes_titles_rows_and_edges():
     fig = show.grid(
         ramp(4),
