@@ -45,6 +45,19 @@ def test_resume_goes_on_from_any_layer(flow, z, layer):
     torch.testing.assert_close(flow.resume(state), flow.generate(z), rtol=0, atol=3e-5)
 
 
+@pytest.mark.parametrize("start", [0, 1, 3, 6])
+def test_advance_takes_a_state_further(flow, z, start):
+    state = flow.state(z, start)
+    for layer in range(start, 8):
+        further = flow.advance(state, layer)
+        assert further.layer == layer and torch.equal(further.h, flow.state(z, layer).h)
+    assert torch.equal(state.h, flow.state(z, start).h)
+    with pytest.raises(ValueError, match="layer 2 lies before the state"):
+        flow.advance(flow.state(z, 3), 2)
+    with pytest.raises(ValueError, match="layers 1 to 7"):
+        flow.advance(state, 8)
+
+
 def test_an_edit_changes_its_layer_and_nothing_before(flow, z):
     layers, weights = flow.layers, torch.linspace(0, 1, 10)
     plain, edited = flow.record(z, layers), flow.record(z, layers, {3: correct.Scale(weights)})

@@ -18,7 +18,7 @@ DATA = sorted(path.parent for path in (ROOT / "data").glob(f"*/{store.MANIFEST}"
 ORDER = (
     *("env", "store", "latents", "pggan", "flow", "features", "checkpoints", "canvas", "churches", "labels", "metrics"),
     *("classifier", "gradcam", "domains", "survey", "units", "concepts", "correct", "pictures", "show"),
-    *("labelling", "replay", "recipes", "panels", "previews", "widgets"),
+    *("labelling", "replay", "recipes", "panels", "previews", "moves", "widgets"),
 )
 
 # Spelled in parts, so that this file does not break its own rules.

@@ -1,0 +1,78 @@
+"""Follow how controls are moved: one redraw for each change, undo and reset, what to do once they rest."""
+
+import asyncio
+from contextlib import contextmanager
+
+
+class Moves:
+    """The history of some controls, which are anything with a `value`.
+
+    controls: {name: control}. redraw: called with {name: value} after each change; its errors are passed on, and
+    the change stays, so that undo leads back from it.
+    """
+
+    def __init__(self, controls, redraw):
+        self.controls, self.redraw, self._past, self._held = controls, redraw, [], False
+        self._first = self._now = self.values
+
+    @property
+    def values(self):
+        """The controls' values by name, without the rounding noise of a float slider."""
+        return {name: _plain(control.value) for name, control in self.controls.items()}
+
+    def changed(self, *_, forget=False):
+        """Redraw if a value is another than before; forget=True keeps the change out of undo."""
+        if not self._held and self.values != self._now:
+            if not forget:
+                self._past.append(self._now)
+            self._now = self.values
+            self.redraw(self._now)
+
+    @contextmanager
+    def held(self, forget=False):
+        """Redraw once, at the end, however many values change inside."""
+        self._held, before = True, self._held
+        try:
+            yield
+        finally:
+            self._held = before
+        self.changed(forget=forget)
+
+    def set(self, values, forget=False):
+        """Set several controls: {name: value}."""
+        with self.held(forget):
+            for name, value in values.items():
+                self.controls[name].value = value
+
+    def undo(self, *_):
+        """Take the latest change back; without one, do nothing."""
+        if self._past:
+            self.set(self._past.pop(), forget=True)
+
+    def reset(self, *_):
+        """Go back to the first values; undo takes that back as well."""
+        self.set(self._first)
+
+
+def at_rest(action, seconds=1.0):
+    """Return a function to call at each move; `action` follows when it was not called for so many seconds.
+
+    Where no event loop runs, so outside a kernel, `action` follows at once.
+    """
+    timer = None
+
+    def moved():
+        nonlocal timer
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return action()
+        if timer is not None:
+            timer.cancel()
+        timer = loop.call_later(seconds, action)
+
+    return moved
+
+
+def _plain(value):
+    return float(f"{value:.6g}") if isinstance(value, float) else value
