@@ -101,33 +101,34 @@ def unit(flow, z, scores, top, thresholds=None, preview=None, shown=5):
         absent = [layer for layer in scores if given is not None and layer not in given]
         if absent:
             raise ValueError(f"layer {absent[0]} has scores but no {name}: survey the same layers")
-    orders, replay = rank(scores), Replay(flow, z if preview is None else preview)
+    orders, replay = rank(scores), Replay(flow, z)
+    patients = replay if preview is None else Replay(flow, preview)
 
     @lru_cache(maxsize=64)
     def page(layer, unit):
-        best = z[top[layer][unit]]
-        images = torch.cat([representative_image(flow, best, layer), flow.generate(best[:shown])])
-        active = flow.record(best, [layer])[layer][:, unit]
-        active = torch.cat([active.mean(0, keepdim=True), active[:shown]])
+        best = top[layer][unit]
+        images, active = replay.images(best[:shown]), flow.record(z[best[:shown]], [layer])[layer][:, unit]
         if thresholds is None:
             heat = (active / active.max().clamp_min(1e-12)).clamp(0, 1)
         else:
             heat = active > thresholds[layer][unit]
         large = F.interpolate(heat[:, None].float(), images.shape[-2:], mode="nearest")[:, 0]
-        return images, tint(images, large.to(heat.dtype), outline=True)
+        overlay = tint(images, large.to(heat.dtype), outline=True)
+        return torch.cat([representative_image(flow, z[best], layer), images]), overlay
 
     def draw(layer, unit, selected):
         picked, (images, overlay) = selection(selected), page(layer, unit)
         edits = {k: edit for k, chosen in picked.items() for edit in correct.ablate(k, chosen).values()}
         best = top[layer][unit][:shown].tolist()
         rows = best if preview is None else list(range(min(shown + 1, len(preview))))
-        before, after = replay.images(rows), replay.images(rows, edits)
+        before, after = patients.images(rows), patients.images(rows, edits)
         named = "; ".join(f"layer {k}: {', '.join(map(str, chosen))}" for k, chosen in picked.items()) or "none"
         where = "its heat, bright where it fires most" if thresholds is None else "where it is above its threshold"
-        gap = torch.ones_like(before[:1])[: preview is None]  # keeps each image below itself
-        lines = [(f"mean featuremap of its {top[layer].shape[1]} top images", images), (where, overlay)]
-        lines += [("before", torch.cat([gap, before]))]
-        lines += [(f"without the selected units ({named})", torch.cat([gap, after]))]
+        white = torch.full_like(overlay[:1], 255)  # keeps each image below itself
+        lines = [(f"mean featuremap of its {top[layer].shape[1]} top images", _bytes(images))]
+        lines += [(where, torch.cat([white, overlay]))]
+        for heading, some in (("before", before), (f"without the selected units ({named})", after)):
+            lines += [(heading, torch.cat([white[: preview is None], _bytes(some)]))]
         captions = ["", *(f"row {i} of z" for i in best)]
         picture = [(*line, [""] * len(line[1]) if k else captions) for k, line in enumerate(lines)]
         place = int((orders[layer] == unit).nonzero()) + 1
