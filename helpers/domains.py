@@ -60,7 +60,7 @@ class Domain:
         """Compute the featuremaps that the classifier's head reads, without gradients: (N, D, h, w)."""
         with torch.no_grad():
             device = next(self.backbone.parameters()).device
-            parts = [self.backbone.maps(part.to(device)).cpu() for part in images.split(64)]
+            parts = [self.backbone.maps(part.to(device)).cpu() for part in images.split(features.BATCH)]
         return torch.cat(parts)
 
     def classify(self, images):

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 STEMS = {"imagenet": 7, "small": 3}  # name -> kernel of the first convolution
 LEVELS = (1, 2, 3, 4)
+BATCH = 16  # what stays in a processor's cache: twice as fast as 64
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -126,18 +127,18 @@ class ResNet18(nn.Module):
             raise ValueError(f"level must be 1, 2, 3 or 4, got {level!r}")
         return self.all_maps(self.prepare(images))[level]
 
-    def pooled(self, images, batch=64):
+    def pooled(self, images, batch=BATCH):
         """Return the last map's global average of each image: (N, 8 * width), on the CPU, without gradients."""
         return self._chunks(lambda part: self.maps(part).mean(dim=(2, 3)), images, batch)
 
-    def segment(self, images, batch=64):
+    def segment(self, images, batch=BATCH):
         """Return logits (N, len(churches.CLASSES), H, W) of each pixel's class, without gradients.
 
         Raises ValueError if the file came without a segmentation head.
         """
         return self._head("segment", images, batch)
 
-    def corrupted(self, images, batch=64):
+    def corrupted(self, images, batch=BATCH):
         """Return logits (N, H / 4, W / 4) that a place is corrupted, without gradients.
 
         Learned from renders with defects painted in (`tools/train_features.py`), never from labels of
@@ -191,4 +192,4 @@ def load(path):
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"{path} does not hold this ResNet-18: {' '.join(str(error).split())}") from error
-    return network.eval().requires_grad_(False)
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)

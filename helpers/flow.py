@@ -32,7 +32,7 @@ class Flow:
     and return float32 CPU tensors. Explained in notebook 00.
     """
 
-    def __init__(self, network, batch=64):
+    def __init__(self, network, batch=32):
         # Channels-last convolutions run twice as fast on a CPU and never slower on a GPU.
         self.network = network.eval().to(memory_format=torch.channels_last)
         self.batch = batch
