@@ -177,18 +177,33 @@ class Tail:
 
 def _columns_above(flat, low):
     """Collect what exceeds `low` in each column of (M, U) as rows (U, most), padded with -inf."""
-    found = _nonzero((flat > low).flatten())
-    units, order = (found % flat.shape[1]).sort(stable=True)
+    found, units, order = _sorted_places(flat > low)
+    values = flat.flatten()[found][order]  # first in the order of memory, then by unit
+    units = units[order]
     counts = units.bincount(minlength=flat.shape[1])
     place = torch.arange(len(units), device=flat.device) - (counts.cumsum(0) - counts)[units]
     out = flat.new_full((flat.shape[1], int(counts.max())), -torch.inf)
-    out[units, place] = flat.flatten()[found[order]]
+    out[units, place] = values
     return out
 
 
-def _nonzero(mask):
-    # On a CPU, NumPy finds few set entries among many six times faster than torch.
-    return torch.from_numpy(np.flatnonzero(mask.numpy())) if mask.device.type == "cpu" else mask.nonzero()[:, 0]
+def _sorted_places(mask):
+    """Return the flat places set in a mask (M, U), their columns, and the order that sorts these."""
+    if mask.device.type != "cpu":
+        found = mask.flatten().nonzero()[:, 0]
+        units = found % mask.shape[1]
+        return found, units, units.argsort(stable=True)
+    # On a CPU, NumPy finds few set entries among many far faster, eight at a time, and sorts short integers by radix.
+    flat = mask.numpy().reshape(-1)
+    if len(flat) % 8:
+        found = np.flatnonzero(flat)
+    else:
+        words = np.flatnonzero(flat.view(np.uint64))
+        inside = np.flatnonzero(flat.reshape(-1, 8)[words])
+        found = 8 * words[inside >> 3] + (inside & 7)
+    units = (found % mask.shape[1]).astype(np.uint16)
+    order = units.argsort(kind="stable")
+    return torch.from_numpy(found), torch.from_numpy(units.astype(np.int64)), torch.from_numpy(order)
 
 
 class Rate:
