@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import pggan, survey
+from helpers import pggan, survey, tails
 from helpers.flow import Flow
 from helpers.latents import latents
 
@@ -280,7 +280,7 @@ def test_the_survey_leaves_its_inputs_alone(flow, z):
 
 def test_a_pass_holds_only_the_tail_of_a_long_survey():
     h = torch.rand(400, 3, 4, 4, generator=torch.Generator().manual_seed(4))
-    tail = survey.Tail(keep=33)
+    tail = tails.Tail(keep=33)
     for start in range(0, 400, 8):
         tail.update(h[start : start + 8], start)
         assert sum(part.shape[1] for part in tail.parts) <= 2 * 33 + 8 * 16
