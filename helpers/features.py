@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 STEMS = {"imagenet": 7, "small": 3}  # name -> kernel of the first convolution
 LEVELS = (1, 2, 3, 4)
-BATCH = 16  # what stays in a processor's cache: twice as fast as 64
+BATCH = 16  # stays in a processor's cache: 1.4 times as fast as 64 on one
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 

@@ -6,17 +6,14 @@ from torch import nn
 from helpers import concepts, pggan, survey
 from helpers.flow import Flow
 from helpers.latents import latents
+from tests.networks import Canvas, tiny_generator
 
 COPIES = {1: 0, 2: 0, 5: 4}  # unit of layer 4 -> the unit whose weights it repeats, some stronger
 DEAD = 7
 
 
-def tiny_generator():
-    torch.manual_seed(0)
-    network = pggan.Generator((12, 10, 8), latent=9)
-    for name, value in network.named_parameters():
-        if name.endswith("bias"):
-            nn.init.normal_(value, std=0.3)
+def generator_with_copies():
+    network = tiny_generator()
     with torch.no_grad():
         for copy, original in COPIES.items():
             network.layer3.weight[copy] = network.layer3.weight[original] * copy
@@ -25,21 +22,9 @@ def tiny_generator():
     return network
 
 
-class Canvas(nn.Module):
-    """A generator whose layer 1 is whatever the latents say, so that a test can choose the activations."""
-
-    def __init__(self, units, size):
-        super().__init__()
-        self.shape, self.latent, self.n_layers = (units, size, size), units * size * size, 2
-        self.zero = nn.Parameter(torch.zeros(()))
-
-    def advance(self, layer, h, extras):
-        return (h.view(-1, *self.shape) if layer == 1 else h[:, :1] + self.zero), extras
-
-
 @pytest.fixture(scope="module")
 def flow():
-    return Flow(pggan.Layers(tiny_generator()), batch=7)
+    return Flow(pggan.Layers(generator_with_copies()), batch=7)
 
 
 @pytest.fixture(scope="module")

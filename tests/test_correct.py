@@ -3,12 +3,12 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from helpers import correct, pggan, units
 from helpers.flow import Flow, State
 from helpers.latents import latents
+from tests.networks import tiny_generator
 
 N = 20
 LAYERS = range(1, 7)
@@ -16,12 +16,7 @@ LAYERS = range(1, 7)
 
 @pytest.fixture(scope="module")
 def flow():
-    torch.manual_seed(0)
-    network = pggan.Generator((12, 10, 8), latent=9)
-    for name, value in network.named_parameters():
-        if name.endswith("bias"):
-            nn.init.normal_(value, std=0.3)
-    return Flow(pggan.Layers(network), batch=7)
+    return Flow(pggan.Layers(tiny_generator()), batch=7)
 
 
 @pytest.fixture(scope="module")

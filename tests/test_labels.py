@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from helpers import labels, pggan
+from helpers import checkpoints, labels, pggan
 from helpers.latents import latents
 from tools import label_sheets
 
@@ -296,9 +296,7 @@ def test_sheets_show_each_image_under_its_id(weights, tmp_path):
     label_sheets.main(f"--ids 10:15 --out {out} --generator {weights} --columns 2 --rows 2 --filter nearest".split())
     assert sorted(os.listdir(out)) == ["sheet-001.png", "sheet-002.png"]
     pages = [np.asarray(Image.open(out / name)) for name in sorted(os.listdir(out))]
-    generator = label_sheets.load_generator(weights)
-    with torch.no_grad():
-        images = generator(latents(range(10, 15), 5)).clamp(-1, 1)
+    images = checkpoints.load_generator(weights).generate(latents(range(10, 15), 5)).clamp(-1, 1)
     strips = []
     for n, image in enumerate(images):
         page, x, y = pages[n // 4], 4 + n % 2 * (192 + 4), 4 + n % 4 // 2 * (192 + 19 + 4)

@@ -6,11 +6,11 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from helpers import pggan, survey, tails
 from helpers.flow import Flow
 from helpers.latents import latents
+from tests.networks import Canvas, tiny_generator
 
 LAYERS = range(1, 7)
 REDUCTIONS = {
@@ -18,27 +18,6 @@ REDUCTIONS = {
     "mean": lambda h: h.mean(axis=(2, 3)),
     "norm": lambda h: np.sqrt((h.astype(np.float64) ** 2).sum(axis=(2, 3))),
 }
-
-
-def tiny_generator():
-    torch.manual_seed(0)
-    network = pggan.Generator((12, 10, 8), latent=9)
-    for name, value in network.named_parameters():
-        if name.endswith("bias"):
-            nn.init.normal_(value, std=0.3)
-    return network
-
-
-class Canvas(nn.Module):
-    """A generator whose layer 1 is whatever the latents say, so that a test can choose the activations."""
-
-    def __init__(self, units, size):
-        super().__init__()
-        self.shape, self.latent, self.n_layers = (units, size, size), units * size * size, 2
-        self.zero = nn.Parameter(torch.zeros(()))
-
-    def advance(self, layer, h, extras):
-        return (h.view(-1, *self.shape) if layer == 1 else h[:, :1] + self.zero), extras
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from safetensors.torch import load_file
 
-from helpers import churches, labels, pggan
+from helpers import checkpoints, churches, labels
 from helpers.latents import batches, latents
 
 FILTERS = {"nearest": Image.Resampling.NEAREST, "bicubic": Image.Resampling.BICUBIC}
@@ -57,16 +56,6 @@ def parse_ids(text):
     return list(dict.fromkeys(ids))
 
 
-def load_generator(path):
-    """Read a generator file -> pggan.Generator, its size taken from the tensors' shapes."""
-    tensors = load_file(path)
-    blocks = sum(name.startswith("output") and name.endswith(".weight") for name in tensors)
-    channels = [tensors[f"layer{2 * block}.weight"].shape[0] for block in range(blocks)]
-    generator = pggan.Generator(channels, tensors["layer0.weight"].shape[1])
-    generator.load_state_dict(tensors)
-    return generator.eval()
-
-
 def order(ids, shuffle=None, count=None, real=0):
     """Return what to show, in order: a list of (source, id) with source "generated" or "real"."""
     rng = np.random.RandomState(shuffle or 0)
@@ -77,13 +66,12 @@ def order(ids, shuffle=None, count=None, real=0):
     return tiles
 
 
-@torch.no_grad()
-def pictures(generator, tiles):
+def pictures(flow, tiles):
     """Draw (source, id) tiles -> uint8 (N, R, R, 3)."""
     ids = {source: [i for s, i in tiles if s == source] for source in ("generated", "real")}
     drawn = {}
     if ids["generated"]:
-        images = generator(latents(ids["generated"], generator.latent)).clamp(-1, 1)
+        images = flow.generate(latents(ids["generated"], flow.latent)).clamp(-1, 1)
         drawn["generated"] = iter(((images + 1) * 127.5).round().byte())
     if ids["real"]:
         drawn["real"] = iter(churches.render(ids["real"])[0])
@@ -107,7 +95,7 @@ def main(words=None):
     a = arguments(words)
     try:
         tiles = order(parse_ids(a.ids), a.shuffle, a.count, a.real)
-        generator = load_generator(a.generator)
+        flow = checkpoints.load_generator(a.generator)
     except (ValueError, OSError) as error:
         raise SystemExit(f"label_sheets: {error}") from error
     a.out.mkdir(parents=True, exist_ok=True)
@@ -120,7 +108,7 @@ def main(words=None):
     per_sheet = a.columns * a.rows
     for number, page in enumerate(batches(range(len(tiles)), per_sheet), start=1):
         rows = slice(page.start, page.stop)
-        images = pictures(generator, tiles[rows])
+        images = pictures(flow, tiles[rows])
         sheet(images, names[rows], a.columns, a.zoom, a.filter).save(a.out / f"sheet-{number:03d}.png")
         print(f"\r{number} of {-(-len(tiles) // per_sheet)} sheets", end="", flush=True)
     print(f" in {a.out}")
