@@ -150,7 +150,8 @@ def train_step(t, real, lod, a):
 @torch.no_grad()
 def sample_sheet(generator, lod, path, rows=6, columns=10):
     z = torch.randn(rows * columns, generator.latent, generator=torch.Generator().manual_seed(7))
-    x = ((generator(z, lod).clamp(-1, 1) + 1) * 127.5).round().byte()
+    x = generator(z) if lod is None else generator(z, lod)  # None: a generator that does not grow
+    x = ((x.clamp(-1, 1) + 1) * 127.5).round().byte()
     size = x.shape[-1]
     x = x.view(rows, columns, 3, size, size).permute(0, 3, 1, 4, 2).reshape(rows * size, columns * size, 3)
     Image.fromarray(x.numpy()).resize((columns * 128, rows * 128), Image.NEAREST).save(path)
