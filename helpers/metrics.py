@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import torch
 
+from helpers.frechet import checked, frechet_distance, frechet_distances, frechet_to, same_width  # noqa: F401
+
 CHUNK = 512  # rows of a distance matrix held at once
 
 
@@ -30,26 +32,6 @@ class PRDC(NamedTuple):
     coverage: float
 
 
-def frechet_distance(x, y):
-    """Return the Fréchet distance of two feature sets as Gaussians: (N, D), (M, D) -> float >= 0.
-
-    |mean difference|^2 + tr(Sx) + tr(Sy) - 2 tr((Sx Sy)^(1/2)). The last term is the sum of the singular values of
-    Fx Fy^T for any factors with S = F^T F, so no matrix root is taken and fewer samples than features are exact too.
-    Small sets give large distances even to themselves: compare at equal N, beside a real-against-real floor.
-    Raises ValueError for fewer than 2 samples, different widths, NaN or infinity. Source: Heusel et al. 2017.
-    Explained in notebook 03.
-    """
-    return frechet_to(y)(x)
-
-
-def frechet_to(y):
-    """Prepare the Fréchet distance to one set (M, D): returns a function of x (N, D) -> float, which pickles.
-
-    Use it to compare many sets with the same one, such as the top images of every unit. Explained in notebook 03.
-    """
-    return partial(_frechet, _gaussian(_features(y, "y")))
-
-
 def kernel_distance(x, y):
     """Return the unbiased squared kernel distance of two feature sets: (N, D), (M, D) -> float, around 0 if equal.
 
@@ -57,7 +39,7 @@ def kernel_distance(x, y):
     slightly negative. Source: Binkowski et al. 2018, "Demystifying MMD GANs" (KID on Inception features).
     Raises ValueError as `frechet_distance` does. Explained in notebook 05.
     """
-    x, y = _same_width(_features(x, "x"), _features(y, "y"))
+    x, y = same_width(checked(x, "x"), checked(y, "y"))
     return float(_kernel(x) + _kernel(y) - 2 * _kernel_sum(x, y) / (len(x) * len(y)))
 
 
@@ -68,7 +50,7 @@ def prdc(real, fake, k=5):
     Raises ValueError as `frechet_distance` does, and unless 1 <= k < the size of both sets.
     Source: Kynkäänniemi et al. 2019; Naeem et al. 2020. Explained in notebook 05.
     """
-    real, fake = _same_width(_features(real, "real"), _features(fake, "fake"))
+    real, fake = same_width(checked(real, "real"), checked(fake, "fake"))
     radii, fake_radii = _radii(real, k, "real"), _radii(fake, k, "fake")
     hits, nearest, recalled = [], torch.full_like(radii, torch.inf), torch.zeros_like(radii, dtype=torch.bool)
     for chunk, own in zip(fake.split(CHUNK), fake_radii.split(CHUNK), strict=True):
@@ -94,7 +76,7 @@ def realism(real, fake, k=3, squared=False):
 
 def realism_to(real, k=3, squared=False):
     """Prepare the realism score against one set of reals (N, D): returns a function of fake (M, D) -> (M,)."""
-    real = _features(real, "real")
+    real = checked(real, "real")
     radii = _radii(real, k, "real")
     keep = radii <= radii.median()
     return partial(_realism, real[keep], radii[keep], squared)
@@ -107,7 +89,7 @@ def rarity(real, fake, k=3):
     often lie outside, where rarity says nothing: show the share of NaN with it, and `realism`.
     Raises ValueError as `prdc` does. Source: Han et al. 2022, "Rarity Score". Explained in notebook 05.
     """
-    real, fake = _same_width(_features(real, "real"), _features(fake, "fake", least=1))
+    real, fake = same_width(checked(real, "real"), checked(fake, "fake", least=1))
     radii = _radii(real, k, "real")
     smallest = [torch.where(_distances(chunk, real) < radii, radii, torch.inf).amin(dim=1) for chunk in _chunks(fake)]
     smallest = torch.cat(smallest)
@@ -180,21 +162,6 @@ def _take(sample, rows):
     return sample[rows.to(sample.device)] if isinstance(sample, torch.Tensor) else sample[rows.numpy()]
 
 
-def _gaussian(x):
-    """Mean and a factor F of the covariance (F^T F), with as few rows as it takes."""
-    mean = x.mean(dim=0)
-    centred = (x - mean) / (len(x) - 1) ** 0.5
-    return mean, torch.linalg.qr(centred, mode="r").R if len(x) > x.shape[1] else centred
-
-
-def _frechet(reference, x):
-    (mean, factor), (its_mean, its_factor) = reference, _gaussian(_features(x, "x"))
-    _same_width(its_factor, factor)
-    cross = torch.linalg.svdvals(its_factor @ factor.T).sum()
-    distance = (mean - its_mean).square().sum() + factor.square().sum() + its_factor.square().sum() - 2 * cross
-    return max(float(distance), 0.0)  # rounding only
-
-
 def _kernel_sum(x, y):
     return sum(((chunk @ y.T) / y.shape[1] + 1).pow(3).sum() for chunk in _chunks(x))
 
@@ -206,7 +173,7 @@ def _kernel(x):
 
 
 def _realism(real, radii, squared, fake):
-    real, fake = _same_width(real, _features(fake, "fake", least=1))
+    real, fake = same_width(real, checked(fake, "fake", least=1))
     # A ball of radius 0 (duplicate reals) holds nothing, so 0 / 0 counts as 0.
     best = [(radii / _distances(chunk, real)).nan_to_num(nan=0.0, posinf=torch.inf).amax(1) for chunk in _chunks(fake)]
     return torch.cat(best).square() if squared else torch.cat(best)
@@ -226,21 +193,3 @@ def _distances(x, y):
 
 def _chunks(x):
     return x.split(CHUNK)
-
-
-def _features(x, name, least=2):
-    x = torch.as_tensor(x).detach().double()
-    if x.ndim != 2 or len(x) < least or not x.shape[1]:
-        raise ValueError(f"features {name} must be (N, D) with at least {least} samples, got shape {tuple(x.shape)}")
-    bad = (~x.isfinite().all(dim=1)).nonzero().flatten()
-    if len(bad):
-        raise ValueError(
-            f"features {name} hold NaN or infinity in row {int(bad[0])} ({len(bad)} such): remove those images"
-        )
-    return x
-
-
-def _same_width(x, y):
-    if x.shape[1] != y.shape[1]:
-        raise ValueError(f"features are {x.shape[1]} and {y.shape[1]} wide: take both from the same network")
-    return x, y

@@ -126,22 +126,26 @@ def fd_scores(top, features, real):
 
     top: {layer: (U, k)} from `survey.top_images`. features: (N, D) of all surveyed images.
     real: features (M, D) of real images. Returns {layer: (U,)}, large where the top images look least real.
+    Raises ValueError as `metrics.frechet_distances` does. Explained in notebook 03.
     """
-    distance = metrics.frechet_to(real)
-    return {layer: torch.tensor([distance(features[rows]) for rows in units]) for layer, units in top.items()}
+    distances, found = metrics.frechet_to(real), {}
+    for k in {units.shape[-1] for units in top.values()}:  # all layers at once: their units share images
+        layers = [layer for layer, units in top.items() if units.shape[-1] == k]
+        scores = distances.subsets(features, torch.cat([top[layer] for layer in layers])).float().cpu()
+        found |= dict(zip(layers, scores.split([len(top[layer]) for layer in layers])))
+    return {layer: found[layer] for layer in top}
 
 
 def fd_null(features, real, k, draws=100, seed=0):
     """Measure what `fd_scores` gives for k images picked at random: (draws,). The scores' floor.
 
-    Raises ValueError if there are fewer than k images.
+    Raises ValueError if there are fewer than k images, and as `metrics.frechet_distances` does.
     """
     if k > len(features):
         raise ValueError(f"cannot pick {k} of {len(features)} images: use the k of the top images, and their features")
-    distance = metrics.frechet_to(real)
     generator = torch.Generator().manual_seed(seed)
-    picks = (torch.randperm(len(features), generator=generator)[:k] for _ in range(draws))
-    return torch.tensor([distance(features[rows]) for rows in picks])
+    picks = torch.stack([torch.randperm(len(features), generator=generator)[:k] for _ in range(draws)])
+    return metrics.frechet_distances(features, picks, real).float().cpu()
 
 
 def random_scores(flow, seed=0, layers=None):

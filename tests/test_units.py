@@ -303,6 +303,26 @@ def test_fd_scores_are_the_distances_of_each_units_top_images(flow):
         torch.testing.assert_close(score.double(), torch.tensor(expected, dtype=torch.double), rtol=1e-5, atol=1e-6)
 
 
+def test_fd_scores_of_layers_with_different_numbers_of_top_images():
+    g = torch.Generator().manual_seed(8)
+    features, real = torch.randn(60, 6, generator=g), torch.randn(80, 6, generator=g)
+    top = {k: torch.stack([torch.randperm(60, generator=g)[:k] for _ in range(4)]) for k in (9, 4, 30)}
+    top[2] = top[9].flip(0)
+    found = units.fd_scores(top, features, real)
+    assert list(found) == [9, 4, 30, 2] and torch.equal(found[2], found[9].flip(0))
+    for layer, rows in top.items():
+        expected = torch.tensor([metrics.frechet_distance(features[r], real) for r in rows])
+        torch.testing.assert_close(found[layer], expected, rtol=1e-6, atol=0)
+    with pytest.raises(ValueError, match="rows go from 0 to 59, but there are features of 50 images"):
+        units.fd_scores({1: torch.tensor([[0, 59]])}, features[:50], real)
+    with pytest.raises(ValueError, match="at least 2 images each"):
+        units.fd_scores({1: torch.tensor([[3], [4]])}, features, real)
+    with pytest.raises(ValueError, match="at least 2 images each"):
+        units.fd_null(features, real, 1)
+    with pytest.raises(ValueError, match="6 and 5 wide"):
+        units.fd_scores(top, features, real[:, :5])
+
+
 def test_fd_null_is_what_random_subsets_score():
     g = torch.Generator().manual_seed(6)
     features, real = torch.randn(200, 4, generator=g), torch.randn(300, 4, generator=g)
