@@ -16,7 +16,7 @@ DATA = sorted(path.parent for path in (ROOT / "data").glob(f"*/{store.MANIFEST}"
 
 # A module may import only from the ones before it.
 ORDER = (
-    *("env", "store", "latents", "pggan", "styleops", "stylegan2", "flow"),
+    *("env", "store", "latents", "pggan", "styleops", "stylegan2", "spectral", "unetgan", "flow"),
     *("features", "checkpoints", "canvas", "churches", "labels", "frechet", "metrics"),
     *("classifier", "gradcam", "domains", "tails", "survey", "units", "concepts", "correct", "pictures", "show"),
     *("labelling", "replay", "recipes", "panels", "previews", "moves", "widgets"),
