@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from helpers import env, labels
+from helpers import env, labels, rating
 
 pytestmark = pytest.mark.browser
 
@@ -42,6 +42,11 @@ def slow(ids):  # so that a person can be faster than the machine
 
 view = widgets.labeller(slow, range(12), {path!r}, "ann")
 print("the kernel is process", os.getpid())
+view
+"""
+
+RATER = """
+view = widgets.rater(images, {{"inverted": -images, "grey": 0 * images}}, range(12), {path!r}, "ann")
 view
 """
 
@@ -186,6 +191,44 @@ def test_labeller_loses_nothing_when_its_kernel_dies(jupyter, tmp_path):
     press("export CSV")
     expect(page.get_by_text("7 labels are in")).to_be_visible()
     assert (tmp_path / "export.csv").read_bytes() == path.read_bytes()
+
+
+def test_rater_is_blind_and_saves_every_vote(jupyter, tmp_path):
+    from playwright.sync_api import expect
+
+    page, path = jupyter.page, tmp_path / "votes.csv"
+
+    def votes():
+        return rating.read(path, range(12), ("inverted", "grey")) if path.exists() else []
+
+    jupyter.write("rater.ipynb", [WORLD, RATER.format(path=str(path))])
+    jupyter.open("rater.ipynb")
+    jupyter.run_all()
+    expect(page.get_by_text("pair 1 of 24: left ?, right ?, better ?; 0 of 24 rated")).to_be_visible(timeout=60_000)
+    shown = page.locator(".jp-OutputArea-output").last.inner_text()
+    assert not re.search("inverted|grey|original|corrected", shown.split("code for this state")[0])
+    before = jupyter.picture()
+    page.get_by_role("button", name="left artifact [a]").click()
+    page.get_by_role("button", name="right normal [h]").click()
+    expect(page.get_by_text("pair 1 of 24: left artifact, right normal, better ?")).to_be_visible()
+    assert not path.exists()
+    page.get_by_role("button", name="right better [g]").click()
+    expect(page.get_by_text("pair 2 of 24: left ?")).to_be_visible()
+    assert jupyter.picture() != before
+    vote = votes()[0]
+    assert vote.better == ("corrected" if vote.side == "right" else "original")
+    assert vote.label_corrected == ("normal" if vote.side == "right" else "artifact") != vote.label_original
+    page.get_by_label("type a letter").click()
+    page.keyboard.type("sjfajdsh", delay=30)
+    expect(page.get_by_text("pair 4 of 24: left normal, right normal, better ?; 3 of 24 rated")).to_be_visible()
+    assert [v.better == "same" for v in votes()] == [False, True, False]
+    page.keyboard.type("uuu")
+    expect(page.get_by_text("pair 3 of 24: left ?, right ?, better ?; 2 of 24 rated")).to_be_visible()
+    assert until(lambda: len(votes()) == 2)
+    page.get_by_label("export to").fill(str(tmp_path / "export.csv"))
+    page.get_by_role("button", name="export CSV").click()
+    expect(page.get_by_text("2 votes are in")).to_be_visible()
+    assert len(rating.read(tmp_path / "export.csv")) == 2
 
 
 def test_browsers_of_masks_units_and_an_axis(jupyter):

@@ -1,0 +1,167 @@
+import math
+
+import numpy as np
+import pytest
+
+from helpers import rating
+from helpers.rating import Vote
+
+HEADER = "id,method,side,label_original,label_corrected,better,rater"
+
+
+def vote(image, original="artifact", corrected="normal", better="corrected", method="seq", rater="ann", side="left"):
+    return Vote(image, method, side, original, corrected, better, rater)
+
+
+def value(table, method, group, measure):
+    row = table[(table.method == method) & (table.group == group) & (table.measure == measure)]
+    assert len(row) == 1
+    return row.iloc[0]
+
+
+def test_a_file_comes_back_as_it_was(tmp_path):
+    path = tmp_path / "votes.csv"
+    votes = [
+        vote(3),
+        vote(3, rater="bob", better="same"),
+        vote(3, method="local, soft", side="right"),
+        vote(0, "normal"),
+    ]
+    rating.write(path, votes)
+    assert path.read_text().splitlines()[:2] == [HEADER, "3,seq,left,artifact,normal,corrected,ann"]
+    assert rating.read(path) == votes == rating.read(path, ids=[0, 3], methods=["seq", "local, soft"])
+    assert [p.name for p in tmp_path.iterdir()] == ["votes.csv"]
+    path.write_text("\ufeff" + path.read_text().replace("\n", "\r\n") + "\r\n\r\n")  # as a spreadsheet saves it
+    assert rating.read(path) == votes
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("7,seq,left,artifact,normal,corrected,ann", "line 3, is about the unknown id 7, expected one of the 2 images"),
+        ("2,magic,left,artifact,normal,corrected,ann", "line 3, names the unknown method 'magic', expected one of seq"),
+        ("1,seq,right,normal,normal,same,ann", r"twice for ann \(see line 2\)"),
+        ("2,seq,left,artifact,normal,corrected", "line 3, has 6 values"),
+        ("2,seq,left,artifact,normal,corrected,ann,x", "line 3, has 8 values"),
+        ("2,seq,middle,artifact,normal,corrected,ann", "the side 'middle', expected left or right"),
+        (
+            "2,seq,left,broken,normal,corrected,ann",
+            "calls the images 'broken' and 'normal', expected normal or artifact",
+        ),
+        ("2,seq,left,artifact,normal,left,ann", "prefers 'left', expected original, same, corrected"),
+        ("2.0,seq,left,artifact,normal,same,ann", "the id '2.0', expected a whole number"),
+        ("-2,seq,left,artifact,normal,same,ann", "the id '-2'"),
+        ("2,seq,left,artifact,normal,same,", "no method or rater"),
+        ('2,"seq,left,artifact,normal,same,ann', "line 3, has 2 values"),
+    ],
+)
+def test_a_broken_row_is_named_by_its_line(tmp_path, line, fault):
+    path = tmp_path / "votes.csv"
+    path.write_text(f"{HEADER}\n1,seq,left,artifact,normal,corrected,ann\n{line}\n")
+    with pytest.raises(ValueError, match=fault):
+        rating.read(path, ids=[1, 2], methods=["seq"])
+
+
+def test_what_is_no_vote_file(tmp_path):
+    path = tmp_path / "votes.csv"
+    for text in ("", "id,label,type,rater\n", HEADER.replace(",better", "") + "\n"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="line 1 is .*, expected the header id,method,side"):
+            rating.read(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="not UTF-8"):
+        rating.read(path)
+    rating.write(path, [vote(1)])
+    for bad in ([vote(1), vote(1)], [vote(1, better="left")], [vote(True)], [vote(1, method="two\nlines")]):
+        with pytest.raises(ValueError, match="^vote "):
+            rating.write(path, bad)
+    assert rating.read(path) == [vote(1)]  # nothing was touched
+
+
+def test_summary_by_hand():
+    votes = [
+        *(vote(1), vote(2), vote(3, corrected="artifact"), vote(4, corrected="artifact", better="original")),
+        *(vote(5, "normal", "normal", "same"), vote(6, "normal", "artifact", "original")),
+        vote(1, method="local", corrected="artifact", better="same"),
+    ]
+    types = {1: "stain", 2: "stain", 3: "missing", 4: "missing", 5: "normal", 6: "normal", 99: "stain"}
+    table = rating.summary(votes, types)
+    assert list(table.columns) == ["method", "group", "measure", "n", "value", "low", "high", "sd"]
+    assert list(table.group[table.method == "seq"].unique()) == ["artifact", "missing", "stain", "normal"]
+    for group, n, corrected, improved, worsened in (
+        *(("artifact", 4, 0.5, 0.75, 0.25), ("stain", 2, 1, 1, 0), ("missing", 2, 0, 0.5, 0.5)),
+    ):
+        for measure, share in (("corrected", corrected), ("improved", improved), ("worsened", worsened)):
+            row = value(table, "seq", group, measure)
+            assert (row.n, row.value) == (n, share) and math.isnan(row.sd), (group, measure)
+        assert value(table, "seq", group, "called_normal").value == 0
+    assert value(table, "seq", "normal", "damaged").value == 0.5
+    assert value(table, "seq", "normal", "worsened").value == 0.5
+    assert value(table, "seq", "normal", "called_normal").value == 1
+    assert value(table, "local", "artifact", "corrected").value == 0
+    assert "normal" not in set(table.group[table.method == "local"])
+    assert not {"corrected", "improved"} & set(table.measure[table.group == "normal"])
+
+
+def test_summary_averages_raters_before_pairs():
+    votes = [vote(1), vote(1, rater="bob", corrected="artifact"), vote(2), vote(2, rater="bob"), vote(3)]
+    table = rating.summary(votes, dict.fromkeys((1, 2, 3), "stain"))
+    row = value(table, "seq", "artifact", "corrected")
+    assert row.n == 3 and row.value == pytest.approx((0.5 + 1 + 1) / 3)
+    assert row.sd == pytest.approx(np.std([1.0, 0.5], ddof=1))  # ann called all normal, bob half
+    assert (row.low, row.high) == pytest.approx(rating.wilson(2.5 / 3, 3))
+
+
+def test_without_types_the_rater_says_what_the_original_is():
+    table = rating.summary([vote(1), vote(2, "normal", "artifact", "original"), vote(3, "normal", "normal", "same")])
+    assert value(table, "seq", "artifact", "corrected").n == 1
+    assert value(table, "seq", "normal", "damaged").value == 0.5
+    assert set(table.group) == {"artifact", "normal"}
+    with pytest.raises(ValueError, match="got no votes"):
+        rating.summary([])
+    with pytest.raises(ValueError, match="2 voted ids, such as 1, have no type"):
+        rating.summary([vote(1), vote(2), vote(3)], {3: "stain"})
+
+
+def test_wilson_equals_the_quadratic_it_solves():
+    for share, n in ((0.0, 10), (0.3, 10), (0.53, 500), (1.0, 4)):
+        for end in rating.wilson(share, n):  # |share - end| is 1.96 standard errors of the end
+            assert (share - end) ** 2 == pytest.approx(1.959964**2 * end * (1 - end) / n, abs=1e-12)
+    low, high = rating.wilson(0.0, 10)
+    assert low == pytest.approx(0, abs=1e-12) and high == pytest.approx(0.2775, abs=1e-4)
+    assert rating.wilson(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+
+
+def naive_kappa(a, b):
+    n, names = len(a), sorted({*a, *b})
+    observed = sum(x == y for x, y in zip(a, b, strict=True)) / n
+    chance = sum(a.count(name) / n * b.count(name) / n for name in names)
+    return (observed - chance) / (1 - chance)
+
+
+def test_agreement_of_two_raters():
+    rng = np.random.RandomState(0)
+    votes, answers = [], {"ann": [], "bob": []}
+    for image in range(60):
+        truth = rng.randint(3)
+        for rater in answers:
+            better = rating.BETTER[truth if rng.rand() < 0.8 else rng.randint(3)]
+            label = ("normal", "artifact")[rng.rand() < 0.5]
+            answers[rater].append((label, better))
+            votes.append(vote(image, corrected=label, better=better, rater=rater))
+    votes += [vote(100), vote(0, method="local")]  # which only ann rated
+    found = rating.agreement(votes)
+    for question, place in (("label_corrected", 0), ("better", 1)):
+        a, b = ([pair[place] for pair in answers[rater]] for rater in ("ann", "bob"))
+        assert found[question].n == 60
+        assert found[question].share == pytest.approx(np.mean([x == y for x, y in zip(a, b, strict=True)]))
+        assert found[question].kappa == pytest.approx(naive_kappa(a, b))
+        assert found[question].low < found[question].kappa < found[question].high
+    assert found["label_original"].share == 1 and math.isnan(found["label_original"].kappa)
+    assert rating.agreement(votes, "bob", "ann")["better"].kappa == pytest.approx(found["better"].kappa)
+    with pytest.raises(ValueError, match="between two raters, got ann: name two"):
+        rating.agreement([vote(1)])
+    with pytest.raises(ValueError, match="ann and eve share no pair"):
+        rating.agreement([*votes, vote(500, rater="eve")], "ann", "eve")
+    with pytest.raises(ValueError, match="got ann, ann"):
+        rating.agreement(votes, "ann", "ann")
