@@ -36,8 +36,8 @@ def arguments():
     p.add_argument("--latent", type=int, default=128)
     p.add_argument("--kimg", type=float, default=2000, help="thousands of images in all")
     p.add_argument("--batch", type=int, default=32)
-    p.add_argument("--lr", default="2e-4,8e-4", help="of the generator and of the discriminator")
-    p.add_argument("--cutmix", type=float, default=0.0, help="share of steps with mixed images")
+    p.add_argument("--lr", default="6e-4,1.2e-3", help="of the generator and of the discriminator")
+    p.add_argument("--cutmix", type=float, default=0.25, help="share of steps with mixed images")
     p.add_argument("--warmup", type=float, default=100, help="thousands of images until that share is reached")
     p.add_argument("--half-life", type=float, default=10, help="of the averaged generator, in thousands of images")
     p.add_argument("--minutes", type=float, default=1e9, help="stop after so long")
@@ -161,7 +161,7 @@ def main():
         for name, module in (("generator", t.average), ("discriminator", t.d)):
             save_file(contiguous(module), a.freeze / f"{name}.safetensors", metadata={"images": str(t.seen)})
         return
-    pool, _ = scenes(REAL_IDS, a.run, os.cpu_count() or 1)
+    pool = scenes(REAL_IDS, a.run, os.cpu_count() or 1)[0]
     distance = Distance(pool)
     start, first = time.time(), t.seen
     while t.seen < 1000 * a.kimg and time.time() - start < 60 * a.minutes:
