@@ -1,4 +1,3 @@
-import os
 import pickle
 
 import pytest
@@ -9,6 +8,7 @@ from torch import nn
 from helpers import checkpoints, pggan
 from helpers.flow import Flow
 from helpers.latents import latents
+from tests import published
 
 
 def randomise_biases(network):
@@ -156,7 +156,7 @@ def test_weights_that_are_not_finite_are_refused(stored, generator, value):
 # Files that are broken, or no weights at all
 
 
-@pytest.mark.parametrize("keep", [0, 5, 100, 0.5, 0.99])
+@pytest.mark.parametrize("keep", [5, 100, 0.5, 0.99])
 def test_a_truncated_file_is_refused(stored, generator, keep):
     path = stored(weights(generator))
     whole = path.read_bytes()
@@ -169,38 +169,185 @@ def test_a_missing_file_is_named(tmp_path):
     for load in (checkpoints.load_generator, checkpoints.load_discriminator):
         with pytest.raises(FileNotFoundError, match="there is no weight file .*nothing.safetensors"):
             load(tmp_path / "nothing.safetensors")
+        with pytest.raises(FileNotFoundError, match="there is no weight file"):
+            load(tmp_path)
 
 
-class Trap:
-    """Runs a command when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32\nsize 12345\n"
 
 
-@pytest.mark.parametrize("name", ["g.pth", "g.pt", "g.pkl", "g.bin", "g"])
-def test_other_formats_are_refused_unopened(tmp_path, generator, name):
-    trap = tmp_path / "sprung"
-    torch.save({"layer0.weight": Trap(trap)}, tmp_path / name)
-    with pytest.raises(ValueError, match=f"{name} is not a .safetensors file: .* convert it first"):
-        checkpoints.load_generator(tmp_path / name)
-    assert not trap.exists()
-
-
-@pytest.mark.parametrize("how", [pickle.dump, torch.save])
-def test_nothing_is_unpickled_whatever_the_file_is_called(tmp_path, how):
-    trap, path = tmp_path / "sprung", tmp_path / "g.safetensors"
-    with path.open("wb") as file:
-        how(Trap(trap), file)
+@pytest.mark.parametrize("name", ["w.pth", "w.pkl", "w.safetensors", "w"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty: fetch it again"),
+        (LFS, "is a Git LFS pointer, not the weights: run `git lfs pull`"),
+        (b"<!DOCTYPE html>\n<html><head><title>Google Drive - Virus scan", "is a web page, not the weights"),
+        (b"\n  <HTML><body>404", "is a web page, not the weights"),
+        (b'<?xml version="1.0"?><Error><Code>AccessDenied', "is a web page, not the weights"),
+    ],
+)
+def test_what_is_fetched_instead_of_weights_is_named(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
     for load in (checkpoints.load_generator, checkpoints.load_discriminator):
-        with pytest.raises(ValueError, match="not a safetensors file"):
-            load(path)
-    assert not trap.exists()
+        with pytest.raises(ValueError, match=f"^{name} {said}"):
+            load(tmp_path / name)
 
 
-def test_the_trap_would_work(tmp_path):
-    pickle.loads(pickle.dumps(Trap(tmp_path / "sprung")))
-    assert (tmp_path / "sprung").is_dir()
+@pytest.mark.parametrize(
+    "content", [b"PNG", b"\x89PNG\r\n\x1a\n" + bytes(50), b"\x1f\x8b" + bytes(50), b"(dp0\n.", bytes(99)]
+)
+def test_other_formats_are_refused_with_what_is_allowed(tmp_path, content):
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(ValueError, match="^w.pth is no weight file: allowed are .safetensors, .pth of .*, and .pkl of"):
+        checkpoints.load_generator(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("keep", [10, 100, 0.3, 0.7, 0.99])
+@pytest.mark.parametrize("form", ["zip", "old", "pickle"])
+def test_a_truncated_published_file_is_refused(tmp_path, form, keep):
+    path = written(tmp_path, published.genforce_file(), form)
+    checkpoints.load_generator(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(keep * len(whole)) if isinstance(keep, float) else keep])
+    with pytest.raises(ValueError, match="^w is truncated or damaged .*: fetch it again$"):
+        checkpoints.load_generator(path)
+
+
+# Published files
+
+
+def written(tmp_path, contents, form="zip"):
+    """Store contents in one of the formats, under a name that says nothing."""
+    if form == "pickle":
+        (tmp_path / "w").write_bytes(pickle.dumps(contents))
+    else:
+        torch.save(contents, tmp_path / "w", _use_new_zipfile_serialization=form == "zip")
+    return tmp_path / "w"
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pkl", "w.pth", "w.bin", "w"])
+@pytest.mark.parametrize("form", ["safetensors", "zip", "old", "pickle"])
+def test_content_decides_not_the_name(tmp_path, generator, form, name):
+    if form == "safetensors":
+        save_file(weights(generator), tmp_path / "w")
+    else:
+        written(tmp_path, {"generator_smooth": weights(generator)}, form)
+    flow = checkpoints.load_generator((tmp_path / "w").rename(tmp_path / name))
+    z = latents(range(3), 9)
+    assert torch.equal(flow.generate(z), Flow(pggan.Layers(generator)).generate(z))
+
+
+PARTS = {
+    "genforce": ("generator_smooth", "generator", "discriminator", published.genforce_file()),
+    "zoo": ("avgG", "netG", "netD", published.zoo_file()),
+}
+
+
+@pytest.mark.parametrize("layout", PARTS)
+@pytest.mark.parametrize("wrapper", [None, "models"])
+def test_the_moving_average_is_taken_and_said(tmp_path, layout, wrapper):
+    averaged, raw, _, file = PARTS[layout]
+    path = written(tmp_path, {wrapper: file, "epoch": 3} if wrapper else file)
+    flow = checkpoints.load_generator(path)
+    assert flow.origin.startswith("w: PGGAN, G")
+    assert flow.origin.endswith(f" layout, {averaged} (moving average of the weights)")
+    z = latents(range(3), 9)
+    only = checkpoints.load_generator(written(tmp_path, {averaged: file[averaged]}))
+    assert torch.equal(flow.generate(z), only.generate(z))
+
+
+@pytest.mark.parametrize("layout", PARTS)
+def test_where_only_the_raw_generator_is_there_it_is_said(tmp_path, layout):
+    averaged, raw, scores, file = PARTS[layout]
+    path = written(tmp_path, {raw: file[raw], scores: file[scores]})
+    with pytest.warns(UserWarning, match=f"^w has no moving average: loaded the raw {raw}, whose images are worse"):
+        flow = checkpoints.load_generator(path)
+    assert flow.origin.endswith(f"{raw} (raw weights, the file has no moving average)")
+    assert checkpoints.load_discriminator(path).origin.endswith(f" layout, {scores}")
+
+
+def test_where_the_file_does_not_say_that_is_said(tmp_path, stored, generator, discriminator):
+    flow = checkpoints.load_generator(written(tmp_path, published.dissection_file()))
+    assert flow.origin == "w: PGGAN, GAN Dissection layout (the file does not say whether it is a moving average)"
+    assert "does not say" in checkpoints.load_generator(stored(weights(generator))).origin
+    assert (
+        checkpoints.load_discriminator(stored(weights(discriminator))).origin
+        == "weights.safetensors: PGGAN, GenForce layout"
+    )
+
+
+@pytest.mark.parametrize("layout", PARTS)
+def test_a_network_that_the_file_lacks_is_named(tmp_path, layout):
+    averaged, raw, scores, file = PARTS[layout]
+    with pytest.raises(ValueError, match=f"w holds no discriminator, only {averaged} and {raw}"):
+        checkpoints.load_discriminator(written(tmp_path, {averaged: file[averaged], raw: file[raw]}))
+    with pytest.raises(ValueError, match=f"w holds no generator, only {scores}"):
+        checkpoints.load_generator(written(tmp_path, {scores: file[scores]}))
+
+
+def test_a_network_under_the_wrong_name_is_named(tmp_path):
+    _, _, scores, file = PARTS["genforce"]
+    with pytest.raises(ValueError, match="w holds a discriminator: load it with load_discriminator"):
+        checkpoints.load_generator(written(tmp_path, {"generator_smooth": file[scores]}))
+    with pytest.raises(ValueError, match="w holds a generator: load it with load_generator"):
+        checkpoints.load_discriminator(written(tmp_path, published.dissection_file()))
+
+
+@pytest.mark.parametrize("layout", PARTS)
+def test_half_precision_becomes_float32(tmp_path, layout):
+    averaged, _, scores, file = PARTS[layout]
+    half = {part: {key: value.half() for key, value in file[part].items()} for part in (averaged, scores)}
+    back = {part: {key: value.float() for key, value in half[part].items()} for part in half}
+    z, images = latents(range(3), 9), torch.randn(4, 3, 16, 16)
+    flow, other = (checkpoints.load_generator(written(tmp_path, contents)) for contents in (half, back))
+    assert torch.equal(flow.generate(z), other.generate(z))
+    assert all(value.dtype == torch.float32 for value in flow.network.state_dict().values())
+    assert torch.equal(*(checkpoints.load_discriminator(written(tmp_path, c))(images) for c in (half, back)))
+
+
+@pytest.mark.parametrize("layout", PARTS)
+def test_published_weights_that_are_not_finite_are_refused(tmp_path, layout):
+    averaged, raw, _, file = PARTS[layout]
+    key = next(key for key in file[averaged] if key.endswith("weight"))
+    broken = {part: dict(state) for part, state in file.items()}
+    broken[averaged][key] = file[averaged][key] * float("nan")
+    with pytest.raises(ValueError, match=f"w has values in {key} that are not finite"):
+        checkpoints.load_generator(written(tmp_path, broken))
+    broken = {part: dict(state) for part, state in file.items()}
+    broken[raw][key] = file[raw][key] * float("inf")  # a part that is not wanted
+    checkpoints.load_generator(written(tmp_path, broken))
+
+
+@pytest.mark.parametrize(
+    "contents", [[1, 2], {"epoch": 3}, "text", torch.zeros(3), {"generator_smooth": {}}, (1, 2, 3), None]
+)
+@pytest.mark.parametrize("form", ["zip", "pickle"])
+def test_files_without_a_known_network_are_refused(tmp_path, contents, form):
+    with pytest.raises(
+        ValueError, match="^w is no progressive GAN, StyleGAN2 or U-net GAN that is known: it has no tensors"
+    ):
+        checkpoints.load_generator(written(tmp_path, contents, form))
+
+
+def test_the_group_is_the_layouts_own_unless_given(tmp_path, stored, discriminator):
+    own = stored(weights(discriminator))
+    assert checkpoints.load_discriminator(own).group == 4
+    assert checkpoints.load_discriminator(written(tmp_path, PARTS["genforce"][3])).group == 16
+    assert checkpoints.load_discriminator(written(tmp_path, weights(discriminator))).group == 16
+    for path in (own, written(tmp_path, PARTS["zoo"][3]), written(tmp_path, PARTS["genforce"][3])):
+        assert checkpoints.load_discriminator(path, group=2).group == 2
+
+
+def test_loading_draws_no_random_numbers(stored, generator):
+    path = stored(weights(generator))
+    before = torch.get_rng_state()
+    checkpoints.load_generator(path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_loaded_flow_pickles_with_its_origin(tmp_path):
+    flow = checkpoints.load_generator(written(tmp_path, PARTS["zoo"][3]))
+    again = pickle.loads(pickle.dumps(flow))
+    z = latents(range(3), 9)
+    assert again.origin == flow.origin and torch.equal(again.generate(z), flow.generate(z))
