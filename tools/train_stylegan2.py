@@ -6,7 +6,7 @@
     python -m tools.train_stylegan2 --run runs/stylegan2 --freeze FOLDER    # float32 safetensors
 
 The run folder holds checkpoint.pt (all that is needed to go on), snapshots of the averaged generator,
-sample sheets and log.csv (images, level, losses, FD). Stop it at any time; at most 250 steps are lost.
+sample sheets, the renders and log.csv (images, level, losses, FD). Stop it at any time; at most 250 steps are lost.
 Recipe: Karras et al. 2020 (non-saturating loss, R1 every 16 steps, averaged generator, fresh noise at every step), but
 grown from 16 px: each resolution puts out an image anyway, and small images are cheap. A new resolution's colours
 start at zero, so the generator grows without a jump; the discriminator fades its new resolution in.
@@ -15,6 +15,7 @@ start at zero, so the generator grows without a jump; the discriminator fades it
 import argparse
 import copy
 import csv
+import os
 import time
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from helpers import stylegan2, styleops
+from tools.train_features import scenes
 from tools.train_pggan import LAZY, REAL_IDS, Distance, lod_at, real_batch, real_images, sample_sheet, save
 
 
@@ -35,7 +37,7 @@ def arguments(words=None):
     p.add_argument("--latent", type=int, default=64)
     p.add_argument("--style", type=int, default=128)
     p.add_argument("--mapping", type=int, default=4, help="layers of the mapping network")
-    p.add_argument("--kimg", default="100,120,1200", help="thousands of images per stage, the last at full size")
+    p.add_argument("--kimg", default="60,80,1200", help="thousands of images per stage, the last at full size")
     p.add_argument("--fade", type=float, default=20, help="thousands of images to fade a stage in, at most")
     p.add_argument("--batch", type=int, default=32)
     p.add_argument("--lr", type=float, default=2e-3)
@@ -185,7 +187,7 @@ def main():
             print(f"{path.stem.split('-')[1].lstrip('0'):>6s} kimg  FD {distance(t.average):.3f}", flush=True)
         return
     kimg = [float(k) for k in a.kimg.split(",")]
-    pool = real_images(len(REAL_IDS))
+    pool = scenes(REAL_IDS, a.run, os.cpu_count() or 1)[0]
     distance = Distance(pool)
     start, first = time.time(), t.seen
     while (lod := lod_at(t.seen, kimg, a.fade)) is not None and time.time() - start < 60 * a.minutes:
