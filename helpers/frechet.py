@@ -61,11 +61,11 @@ class FrechetTo:
             rows = contrasts(x, 0) / count**0.5
             own, projected = rows.square().sum(), rows @ self.factor.T
             small = projected.T if len(projected) <= projected.shape[1] else projected
-            product, scale = _symmetric(small, small), projected.square().sum()
+            product, scale = _scatter(small), projected.square().sum()
         else:
-            own_product = _symmetric(x - mean, x - mean).div_(count)
-            own, full = own_product.trace(), own_product.tril() + own_product.tril(-1).T
-            product, scale = _symmetric(self.factor.T, full @ self.factor.T), own * self.trace
+            covariance = _scatter(x - mean).div_(count)
+            own, product = covariance.trace(), _congruence(covariance, self.factor.T)
+            scale = own * self.trace
         cross, doubt = _roots(product, scale)
         rest = (mean - self.mean).square().sum() + own + self.trace
         if 2 * doubt > DOUBT * (rest - 2 * cross):
@@ -148,19 +148,31 @@ def _factor(x, mean):
     """Return F with F^T F the covariance of x, as few rows as it takes."""
     if len(x) <= x.shape[1]:
         return contrasts(x, 0) / (len(x) - 1) ** 0.5
-    lower, fault = torch.linalg.cholesky_ex(_symmetric(x - mean, x - mean).div_(len(x) - 1))
+    lower, fault = torch.linalg.cholesky_ex(_scatter(x - mean).div_(len(x) - 1))
     pivots = lower.diagonal().square()
     if fault or pivots.min() < 1e-8 * pivots.max():  # nearly flat in some direction, which squares would blur
         return torch.linalg.qr((x - mean) / (len(x) - 1) ** 0.5, mode="r").R
     return lower.T
 
 
-def _symmetric(a, b):
-    """Return a^T b, known to be symmetric, correct in the lower triangle only: the rest is not computed."""
-    out = a.new_zeros(a.shape[1], a.shape[1])
+def _scatter(x):
+    """Return x^T x, every block of it computed once."""
+    out = x.new_empty(x.shape[1], x.shape[1])
     for start in range(0, len(out), BLOCK):
-        stop = min(start + BLOCK, len(out))
-        out[start:stop, :stop] = a[:, start:stop].T @ b[:, :stop]
+        rows = slice(start, start + BLOCK)
+        out[rows, : rows.stop] = x[:, rows].T @ x[:, : rows.stop]
+        out[:start, rows] = out[rows, :start].T
+    return out
+
+
+def _congruence(s, right):
+    """Return right^T s right for a symmetric s, in the lower triangle only; faster where right is triangular."""
+    out = s.new_zeros(right.shape[1], right.shape[1])
+    triangular = right.shape[0] == right.shape[1] and not right.triu(1).any()
+    for start in range(0, len(out), BLOCK):
+        rows = slice(start if triangular else 0, None)  # above them, these columns are zero
+        part = s[rows, rows] @ right[rows, start : start + BLOCK]
+        out[start:, start : start + BLOCK] = right[rows, start:].T @ part
     return out
 
 

@@ -27,6 +27,7 @@ def test_frechet_rows_compare_equal_results():
         # The root of a singular product is good to about 1e-6 itself.
         assert float(note.split(";")[0].removeprefix("relative difference ")) < 1e-5
     assert "8 calls timed, times 1" in found[-1][-1]
+    assert float(found[1][-1].split("ours ")[1].split(",")[0]) < 1e-9  # the few images' exact distance
     x, y = frechet._features(50, 6, 1), frechet._features(60, 6, 2)
     assert frechet.root_distance(x.numpy(), y.numpy()) == pytest.approx(
         frechet.metrics.frechet_distance(x, y), rel=1e-9

@@ -110,6 +110,16 @@ def test_frechet_is_exact_however_fast_the_spectrum_falls(n, m, power):
     torch.testing.assert_close(metrics.frechet_distances(x, rows, y), expected, rtol=1e-7, atol=0)
 
 
+@pytest.mark.parametrize("block", [1, 7, 40])
+@pytest.mark.parametrize(("n", "m"), [(200, 300), (30, 300), (300, 25), (30, 25)])
+def test_no_distance_depends_on_the_blocks(n, m, block, monkeypatch):
+    x, y = normal(n, 48, 1, scale=1.3) @ normal(48, 48, 3), normal(m, 48, 2, shift=0.5)
+    expected = singular(x, y)
+    assert metrics.frechet_distance(x, y) == pytest.approx(expected, rel=1e-9)
+    monkeypatch.setattr(frechet, "BLOCK", block)
+    assert metrics.frechet_distance(x, y) == pytest.approx(expected, rel=1e-9)
+
+
 def test_rounding_that_would_show_is_noticed_and_avoided(monkeypatch):
     scale = torch.arange(1, 49).double() ** -3.0
     x, y = normal(30, 48, 1) * scale, normal(300, 48, 2) * scale
