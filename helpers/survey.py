@@ -5,14 +5,15 @@ built-in `map`, a process pool's or a cluster's give the same numbers. Explained
 """
 
 import builtins
-import math
 from functools import partial
 
 import torch
 
-from helpers.tails import Tail
+from helpers.tails import Tail, peaks
 
 SHARD = 1024  # images per unit of work handed to `map`
+ENOUGH = 2**20  # activations to look at in one go: calls on fewer cost more than the work
+WIDTH = 16.0  # of the brackets around thresholds, see `tails.Tail`
 
 
 def thresholds(flow, z, tau=0.005, layers=None, map=map):
@@ -24,9 +25,13 @@ def thresholds(flow, z, tau=0.005, layers=None, map=map):
     """
     if not 0 < tau < 1:
         raise ValueError(f"tau is the share of activations above the threshold and lies in (0, 1), got {tau}")
-    keep = {layer: len(z) * flow.resolution(layer) ** 2 for layer in _layers(flow, layers)}
-    keep = {layer: n - math.floor((n - 1) * (1 - tau)) for layer, n in keep.items()}
-    return {layer: tail.quantile(tau) for layer, tail in _gather(flow, z, partial(_tails, keep), map).items()}
+    out, layers, width = {}, _layers(flow, layers), WIDTH
+    while layers:
+        tails = _gather(flow, z, partial(_tails, flow, layers, tau, width), map)
+        found = {layer: tail.quantile() for layer, tail in tails.items()}
+        out |= {layer: levels for layer, (levels, exact) in found.items() if exact.all()}
+        layers, width = [layer for layer in layers if layer not in out], 4 * width
+    return dict(sorted(out.items()))
 
 
 def activation_rates(flow, z, above=None, layers=None, map=map):
@@ -72,15 +77,16 @@ def _layers(flow, layers):
     return layers
 
 
-def check_finite(layer, h):
-    """Raise ValueError, naming layer and unit, if a featuremap (B, U, H, W) has NaN or infinite activations."""
-    # Sums show both, fifty times faster than a look at each activation; huge finite ones may overflow them.
-    if torch.isfinite(h.sum(dim=(0, 2, 3))).all():
+def check_finite(recorded):
+    """Raise ValueError, naming layer and unit, if featuremaps {layer: (B, U, H, W)} are NaN or infinite somewhere."""
+    # Such values spread to the layers that follow, so that a sum over the last one shows them.
+    if recorded[max(recorded)].sum().isfinite():
         return
-    bad = (~torch.isfinite(h)).any(dim=3).any(dim=2).any(dim=0).nonzero()
-    if len(bad):
-        unit = f"layer {layer}, unit {int(bad[0])}"
-        raise ValueError(f"{unit} has activations that are not finite: check the weights and the latents")
+    for layer, h in sorted(recorded.items()):
+        bad = (~torch.isfinite(h)).any(dim=3).any(dim=2).any(dim=0).nonzero()
+        if len(bad):
+            unit = f"layer {layer}, unit {int(bad[0])}"
+            raise ValueError(f"{unit} has activations that are not finite: check the weights and the latents")
 
 
 def _reduction(by):
@@ -115,16 +121,27 @@ def _gather(flow, z, make, map):
 
 def _shard(flow, make, z, start):
     """Statistics of one shard of latents; a top-level function, so that it can be sent to other processes."""
-    stats = make()
+    stats, held = make(), {}
     for rows, recorded in flow.stream(z, list(stats)):
+        check_finite(recorded)
         for layer, h in recorded.items():
-            check_finite(layer, h)
-            stats[layer].update(h, start + rows.start)
+            first, parts = held.setdefault(layer, (start + rows.start, []))
+            parts.append(h)
+            if rows.stop == len(z) or sum(map(torch.numel, parts)) >= ENOUGH:
+                _update(stats[layer], layer, torch.cat(parts) if len(parts) > 1 else h, first)
+                del held[layer]
     return stats
 
 
-def _tails(keep):
-    return {layer: Tail(k) for layer, k in keep.items()}
+def _update(stat, layer, h, start):
+    top = peaks(h)
+    if not top.sum().isfinite():  # hidden from `check_finite` by what follows
+        check_finite({layer: h})
+    stat.update(h, start, top)
+
+
+def _tails(flow, layers, tau, width):
+    return {layer: Tail(tau, flow.units(layer), width) for layer in layers}
 
 
 def _rates(above):
@@ -145,7 +162,7 @@ class Rate:
     def __init__(self, above):
         self.above, self.hits, self.count = above, 0, 0
 
-    def update(self, h, start):
+    def update(self, h, start, top):
         self.hits = self.hits + (h > self.above.to(h.device)[:, None, None]).sum(dim=(0, 2, 3)).cpu()
         self.count += h.shape[0] * h.shape[2] * h.shape[3]
 
@@ -163,7 +180,7 @@ class Rows:
     def __init__(self, reduce):
         self.reduce, self.parts = reduce, {}
 
-    def update(self, h, start):
+    def update(self, h, start, top):
         self.parts[start] = self.reduce(h).cpu()
 
     def merge(self, other):
@@ -180,7 +197,7 @@ class Top:
     def __init__(self, reduce, k):
         self.reduce, self.k, self.values, self.rows = reduce, k, None, None
 
-    def update(self, h, start):
+    def update(self, h, start, top):
         values = self.reduce(h).T.cpu()
         self._add(values, (start + torch.arange(values.shape[1])).expand_as(values))
 

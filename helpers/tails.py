@@ -1,74 +1,143 @@
-"""Keep the largest activations of each unit, exactly and in bounded memory: what `survey.thresholds` needs."""
+"""Find an upper quantile of each unit exactly, in one pass of bounded memory: what `survey.thresholds` needs.
+
+A quantile needs no activation that lies clearly above or below it: those are counted, and only what falls into a
+bracket around it is kept. The bracket narrows as images come; at the end it is known whether it held the quantile.
+"""
 
 import math
 
 import numpy as np
 import torch
 
+GROUP = 8  # positions above each other that are first looked at as one, by their largest activation
+TIES = 8  # a level met more often than this is counted as it comes: a constant unit would fill its bracket otherwise
+
+
+def peaks(h):
+    """Find the largest activation of every few positions of a column: (B, U, H, W) -> (B * H / few, W * U).
+
+    One pass at the speed of memory, after which a look at an eighth of the data finds what lies above a level.
+    """
+    return _groups(h).amax(dim=1)
+
 
 class Tail:
-    """The `keep` largest activations of each unit: all that an upper quantile needs, exactly."""
+    """Each unit's bracket around its upper `tau` quantile: the activations in it, and how many lie above.
 
-    def __init__(self, keep):
-        self.keep, self.count, self.parts, self.low = keep, 0, [], None
+    width: the bracket leaves room, in rank, of width / sqrt(images) times tau on either side for images to come that
+    are unlike those before. Where that was too little `quantile` says so.
+    """
 
-    def update(self, h, start):
-        flat = h.permute(0, 2, 3, 1).flatten(0, 2)  # a view where h is channels-last
-        self.count += len(flat)
-        self._add(flat.T if self.low is None else _columns_above(flat, self.low))
+    def __init__(self, tau, units, width):
+        self.tau, self.width, self.count, self.images = tau, width, 0, 0
+        self.low, self.high = np.full(units, -np.inf, np.float32), np.full(units, np.inf, np.float32)
+        # Activations > high, those == low (at least so many), and those between as keys: see `_key`.
+        self.above, self.at_low, self.parts, self.full = np.zeros(units, np.int64), np.zeros(units, np.int64), [], 0
+
+    def update(self, h, start, peaks):
+        """Take in a featuremap (B, U, H, W) and its `peaks`."""
+        units, first = h.shape[1], self.images == 0
+        self.count, self.images = self.count + h.numel() // units, self.images + len(h)
+        if first and (most := math.ceil(self._ranks()[0])) < peaks.numel() // units:
+            low = peaks.view(-1, units).topk(most, dim=0, sorted=False).values.amin(dim=0)  # `most` or more reach it
+            self.low = np.nextafter(low.cpu().numpy(), np.float32(-np.inf))
+        low = torch.from_numpy(self.low).to(h.device)
+        units, values = _above(_groups(h), peaks, low)
+        over = values > self.high[units]
+        self.above += np.bincount(units[over], minlength=len(self.above))
+        self.parts.append(_key(units[~over], values[~over]))
+        tied = np.flatnonzero(self.at_low > TIES)
+        if len(tied):
+            columns = torch.from_numpy(tied).to(h.device)
+            self.at_low[tied] += (h[:, columns] == low[columns, None, None]).sum(dim=(0, 2, 3)).cpu().numpy()
+        if sum(map(len, self.parts)) > self.full:
+            self.full = 2 * len(self._narrowed())
 
     def merge(self, other):
-        self.count += other.count
-        self._add(other.values())
+        """Take in the tail of other images of the same units."""
+        self.count, self.images = self.count + other.count, self.images + other.images
+        low = np.maximum(self.low, other.low)
+        self.at_low = np.where(self.low == low, self.at_low, 0) + np.where(other.low == low, other.at_low, 0)
+        self.low, self.high = low, np.minimum(self.high, other.high)
+        self.above, self.parts = self.above + other.above, self.parts + other.parts
+        self._narrowed()
         return self
 
-    def _add(self, values):
-        self.parts.append(values)
-        if sum(part.shape[1] for part in self.parts) >= 2 * self.keep:
-            self.low = self.values().amin(dim=1)
+    def quantile(self):
+        """Interpolate linearly between the two order statistics around rank (count - 1) * (1 - tau).
 
-    def values(self):
-        """Cut down to the largest `keep` (all, while there are fewer): (U, keep)."""
-        joined = torch.cat(self.parts, dim=1)
-        self.parts = [joined.topk(min(self.keep, joined.shape[1]), dim=1, sorted=False).values]
+        Returns (U,) and whether it is exact, bool (U,): false where the bracket did not hold it.
+        """
+        keys = self._narrowed()
+        start, stop = (
+            np.searchsorted(keys, _key(np.arange(len(self.low)), end), "right") for end in (self.low, self.high)
+        )
+        rank = (self.count - 1) * (1 - self.tau)
+        pair, exact = [], True
+        for place in (math.floor(rank), min(math.floor(rank) + 1, self.count - 1)):
+            below_top = self.count - place - self.above  # 1 is the largest of the bracket
+            inside = (0 < below_top) & (below_top <= stop - start)
+            pair.append(np.where(inside, _value(keys, stop - below_top), self.low))
+            exact &= inside | ((below_top > stop - start) & (below_top <= stop - start + self.at_low))
+        pair = torch.from_numpy(np.stack(pair)).double()
+        return torch.lerp(*pair, rank - math.floor(rank)).float(), torch.from_numpy(exact)
+
+    def _ranks(self):
+        """How many activations the bracket's low and its high end are to leave above them."""
+        room = self.count * min(self.tau, 1 - self.tau) * self.width / math.sqrt(self.images) + 2
+        return self.count * self.tau + room, self.count * self.tau - room
+
+    def _narrowed(self):
+        """Draw the bracket together as far as the images seen allow; returns the keys left in it, sorted."""
+        keys, units = np.sort(np.concatenate(self.parts)), np.arange(len(self.low))
+        last = np.searchsorted(keys, _key(units, np.float32(np.inf)), "right")
+        start, stop = (np.searchsorted(keys, _key(units, end), "right") for end in (self.low, self.high))
+        above, low = self.above + last - stop, self.low
+        most, least = (np.floor(rank - above).astype(np.int64) for rank in self._ranks())
+        within = [(place > 0) & (place <= stop - start) for place in (most, least)]
+        self.low = np.where(within[0], _value(keys, stop - most), self.low)
+        self.high = np.where(within[1], _value(keys, stop - least), self.high)
+        start, stop = (np.searchsorted(keys, _key(units, end), "right") for end in (self.low, self.high))
+        self.above = self.above + last - stop
+        self.at_low = np.where(self.low == low, self.at_low, 0) + start - np.searchsorted(keys, _key(units, self.low))
+        owner = np.repeat(units, np.diff(last, prepend=0))
+        place = np.arange(len(keys))
+        self.parts = [keys[(place >= start[owner]) & (place < stop[owner])]]
         return self.parts[0]
 
-    def quantile(self, tau):
-        """Interpolate linearly between the two order statistics around rank (count - 1) * (1 - tau)."""
-        rank = (self.count - 1) * (1 - tau)
-        ascending = self.values().sort(dim=1).values.double()
-        low = math.floor(rank)
-        first = low - (self.count - ascending.shape[1])
-        pair = ascending[:, first : first + 2]
-        return torch.lerp(pair[:, 0], pair[:, -1], rank - low).float().cpu()
+
+def _groups(h):
+    """Cut a featuremap into columns of a few positions: (B, U, H, W) -> (B * H / few, few, W * U)."""
+    rows = h.permute(0, 2, 3, 1).flatten(2)  # a view where h is channels-last
+    return rows.reshape(-1, math.gcd(GROUP, h.shape[2]), rows.shape[2])
 
 
-def _columns_above(flat, low):
-    """Collect what exceeds `low` in each column of (M, U) as rows (U, most), padded with -inf."""
-    found, units, order = _sorted_places(flat > low)
-    values = flat.flatten()[found][order]  # first in the order of memory, then by unit
-    units = units[order]
-    counts = units.bincount(minlength=flat.shape[1])
-    place = torch.arange(len(units), device=flat.device) - (counts.cumsum(0) - counts)[units]
-    out = flat.new_full((flat.shape[1], int(counts.max())), -torch.inf)
-    out[units, place] = values
-    return out
+def _above(groups, peaks, low):
+    """Find the activations above their unit's level: NumPy arrays of unit numbers and activations, in no order."""
+    wide, units = peaks.shape[1], len(low)
+    hit = _places(peaks > low.repeat(wide // units))
+    values = groups[hit // wide, :, hit % wide]
+    unit = hit % units
+    inside = _places(values > low[unit][:, None])
+    return unit[inside // groups.shape[1]].cpu().numpy(), values.flatten()[inside].cpu().numpy()
 
 
-def _sorted_places(mask):
-    """Return the flat places set in a mask (M, U), their columns, and the order that sorts these."""
-    if mask.device.type != "cpu":
-        found = mask.flatten().nonzero()[:, 0]
-        units = found % mask.shape[1]
-        return found, units, units.argsort(stable=True)
-    # On a CPU, NumPy finds few set entries among many far faster, eight at a time, and sorts short integers by radix.
-    flat = mask.numpy().reshape(-1)
-    if len(flat) % 8:
-        found = np.flatnonzero(flat)
-    else:
-        words = np.flatnonzero(flat.view(np.uint64))
-        inside = np.flatnonzero(flat.reshape(-1, 8)[words])
-        found = 8 * words[inside >> 3] + (inside & 7)
-    units = (found % mask.shape[1]).astype(np.uint16)
-    order = units.argsort(kind="stable")
-    return torch.from_numpy(found), torch.from_numpy(units.astype(np.int64)), torch.from_numpy(order)
+def _places(mask):
+    """Return the flat places that are set in a mask."""
+    if mask.device.type == "cpu":  # where NumPy finds few set entries among many far faster
+        return torch.from_numpy(np.flatnonzero(mask.numpy()))
+    return mask.flatten().nonzero()[:, 0]
+
+
+def _key(units, values):
+    """Join unit numbers and float32 values into int64 numbers that sort by unit, then by value."""
+    bits = (values + np.float32(0)).view(np.int32)  # adding 0 makes one of the two zeros
+    return (units.astype(np.int64) << 32) + (bits ^ (bits >> 31 & 0x7FFFFFFF))
+
+
+def _value(keys, places):
+    """Read the values of keys at places; what it returns for a place outside means nothing."""
+    if not len(keys):
+        return np.zeros(len(places), np.float32)
+    bits = keys[places.clip(0, len(keys) - 1)].astype(np.int32)  # the lower half, as it was
+    return (bits ^ (bits >> 31 & 0x7FFFFFFF)).view(np.float32)

@@ -1,5 +1,7 @@
 """Score units: how much does each one draw artifacts? Scores come as {layer: tensor of one score per unit}."""
 
+from functools import cache
+
 import pandas as pd
 import torch
 from torch.nn import functional as F
@@ -45,6 +47,7 @@ def ious(flow, z, masks, thresholds, order="paper", binarise_upsampled=None):
     return out
 
 
+@cache
 def upsampling_matrix(size, target):
     """Return M (target, size) such that M @ h @ M.T is h bilinearly upsampled, with half-pixel centres."""
     columns = F.interpolate(torch.eye(size)[None], size=target, mode="linear", align_corners=False)[0]
@@ -73,8 +76,8 @@ def _overlaps(flow, z, masks, thresholds, order, binarise_upsampled):
     for rows, recorded in flow.stream(z, list(thresholds)):
         lit = masks[rows].to(flow.device)
         area = lit.float().sum(dim=(1, 2))[:, None]
+        check_finite(recorded)
         for layer, h in recorded.items():
-            check_finite(layer, h)
             level = thresholds[layer].to(h.device)[:, None, None]
             if order == "paper" and binarise_upsampled is None:
                 active, inside = h > level, pull_back(lit, h.shape[-1])
@@ -86,8 +89,9 @@ def _overlaps(flow, z, masks, thresholds, order, binarise_upsampled):
                     # No mean exceeds the maximum, but rounding may, and would light up constant units.
                     active = _upsampled(h, lit.shape[-1]).minimum(h.amax(dim=(2, 3), keepdim=True)) > level
                 inside, everywhere = lit.float(), torch.ones_like(lit[:1], dtype=torch.float32)
-            weights = torch.stack([inside, everywhere.expand_as(inside)], dim=-1).flatten(1, 2)
-            intersection, size = torch.bmm(active.float().flatten(2), weights).unbind(dim=-1)
+            weights = torch.stack([inside, everywhere.expand_as(inside)], dim=1).flatten(2)
+            by_place = active.permute(0, 2, 3, 1).flatten(1, 2).float()  # a view where h is channels-last
+            intersection, size = torch.bmm(weights, by_place).unbind(dim=1)
             yield rows, layer, intersection.cpu(), (size + area - intersection).cpu()
 
 
