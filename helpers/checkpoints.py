@@ -117,10 +117,10 @@ def _parts(contents):
     """Return the networks of a file by name; a lone one has the name ""."""
     if isinstance(contents, (tuple, list)) and len(contents) == 3:  # Karras' order
         contents = dict(zip(("G", "D", "Gs"), contents))
+    for wrapper in ("models", "state_dict"):
+        if isinstance(contents, dict) and isinstance(contents.get(wrapper), dict):
+            contents = contents[wrapper]
     if isinstance(contents, dict):
-        for wrapper in ("models", "state_dict"):
-            if isinstance(contents.get(wrapper), dict):
-                return _parts(contents[wrapper])
         names = [name for names in PARTS.values() for name in names]
         known = {name: contents[name] for name in names if isinstance(contents.get(name), (dict, unpickle.Kept))}
         return known or {"": contents}
@@ -138,7 +138,10 @@ def _tensors(part, name):
     """Return ({key: float32 tensor}, {setting: value}) of one network."""
     settings = {}
     if isinstance(part, unpickle.Kept):
-        part, settings = _network(part)
+        try:
+            part, settings = _network(part, set())
+        except (TypeError, ValueError, AttributeError):
+            raise ValueError(f"{name} holds an object that is no network as Karras or NVIDIA publish them") from None
     values = {key: unpickle.tensor(value) for key, value in part.items()} if isinstance(part, dict) else {}
     weights = {str(key): value.to(torch.float32, copy=True) for key, value in values.items() if value is not None}
     for key, value in weights.items():
@@ -149,18 +152,20 @@ def _tensors(part, name):
     return weights, settings
 
 
-def _network(kept, prefix="", depth=0):
+def _network(kept, seen, prefix=""):
     """Return ({key: value}, {setting: value}) of a network of TensorFlow, or of a module with its children."""
+    seen.add(id(kept))  # a broken file may hold a module within itself
     state = kept.state
     if "variables" in state:
         return dict(state["variables"]), dict(state.get("static_kwargs", {}))
-    tensors = {**state.get("_parameters", {}), **state.get("_buffers", {})}
-    tensors = {f"{prefix}{key}": value for key, value in tensors.items()}
     plain = (bool, int, float, str, type(None))
     settings = {f"{prefix}{key}": value for key, value in state.items() if isinstance(value, plain)}
-    for key, child in state.get("_modules", {}).items() if depth < 9 else ():
-        if isinstance(child, unpickle.Kept):
-            more_tensors, more_settings = _network(child, f"{prefix}{key}.", depth + 1)
+    tensors = {
+        f"{prefix}{key}": value for kind in ("_parameters", "_buffers") for key, value in state.get(kind, {}).items()
+    }
+    for key, child in state.get("_modules", {}).items():
+        if isinstance(child, unpickle.Kept) and id(child) not in seen:
+            more_tensors, more_settings = _network(child, seen, f"{prefix}{key}.")
             tensors, settings = tensors | more_tensors, settings | more_settings
     return tensors, settings
 
@@ -182,7 +187,8 @@ def _build(found, name, group):
             raise ValueError(f"{name} has {there} of shape {tuple(weights[key].shape)}, not of such a layer's")
         return weights[key].shape
 
-    with torch.device("meta"):  # sizes only: nothing is drawn, the file's tensors take their places
+    # The first weights are drawn for nothing: where that is slow only their shapes are made, and no seed is used up.
+    with torch.random.fork_rng(devices=[]), torch.device("meta" if found.network == "unetgan" else "cpu"):
         network = sizes(found.role, weights, shape, options)
     own = network.state_dict()
     problems = [f"lacks {found.names.get(key, key)}" for key in own if key not in weights]

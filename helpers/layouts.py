@@ -102,7 +102,7 @@ def _dissection(weights, settings, name):
 
 def _tensorflow(weights, settings, name):
     sizes = {int(n) for key in weights for n in re.findall(r"^(\d{1,6})x", key)}
-    size = power_of_two(sizes | {settings.get("resolution", 4)}, name)
+    size = power_of_two(sizes | {int(settings.get("resolution", 4))}, name)
     blocks = int(math.log2(size)) - 1
     role = DISCRIMINATOR if any(key.startswith("FromRGB") for key in weights) else GENERATOR
     require(settings, {"use_leakyrelu": True, "use_pixelnorm": True, "normalize_latents": True}, name)

@@ -272,13 +272,17 @@ def test_numbers_kept_elsewhere_and_extensions_are_refused():
 
 
 def test_a_file_cannot_alter_the_stand_ins():
-    name = b"ctfutil\nNetwork\n"
     text = lambda value: b"X" + len(value).to_bytes(4, "little") + value.encode()  # noqa: E731
-    for state in (b"}" + text("x") + b"K\x01s", b"N}" + text("__setstate__") + name + b"s\x86"):
-        with pytest.raises(ValueError, match="truncated or damaged"):  # attributes, and those of slots
-            read(b"\x80\x02" + name + state + b"b.")
-    assert unpickle.Kept.__setstate__ is not unpickle.Kept and not hasattr(unpickle.Kept, "x")
+    for full in unpickle.ALLOWED:
+        module, _, what = full.rpartition(".")
+        name = b"c" + module.encode() + b"\n" + what.encode() + b"\n"
+        for state in (b"}" + text("x") + b"K\x01s", b"N}" + text("__setstate__") + name + b"s\x86"):
+            with pytest.raises(ValueError, match="truncated or damaged"):  # attributes, and those of slots
+                read(b"\x80\x02" + name + state + b"b.")
+        assert not hasattr(unpickle.ALLOWED[full], "x")
+    assert unpickle.Kept.__setstate__ is not unpickle.Kept and not hasattr(unpickle.Scalar, "__setstate__")
     # On an instance a state is only kept, whatever it is called.
+    name = b"ctfutil\nNetwork\n"
     kept = read(b"\x80\x02" + name + b")\x81}" + text("__setstate__") + name + b"sb}b.")
     assert type(kept) is unpickle.Kept and kept.state == {}
 
