@@ -18,8 +18,9 @@ DATA = sorted(path.parent for path in (ROOT / "data").glob(f"*/{store.MANIFEST}"
 ORDER = (
     *("env", "store", "latents", "pggan", "styleops", "stylegan2", "spectral", "unetgan", "flow"),
     *("features", "unpickle", "layouts", "later_layouts", "checkpoints"),
-    *("canvas", "churches", "labels", "frechet", "metrics", "rating"),
-    *("classifier", "gradcam", "domains", "tails", "survey", "units", "concepts", "correct", "pictures", "show"),
+    *("canvas", "churches", "labels", "frechet", "metrics", "truth", "rating"),
+    *("classifier", "gradcam", "domains", "tails", "survey", "units", "concepts", "correct"),
+    *("planted", "pictures", "show"),
     *("labelling", "replay", "recipes", "panels", "previews", "blind", "moves", "views", "raters", "widgets"),
 )
 
