@@ -42,7 +42,7 @@ def arguments():
     p.add_argument("--half-life", type=float, default=10, help="of the averaged generator, in thousands of images")
     p.add_argument("--minutes", type=float, default=1e9, help="stop after so long")
     p.add_argument("--float32", action="store_true", help="do without bfloat16 autocast")
-    p.add_argument("--every", type=int, default=500, help="steps between two snapshots with their FD and sample sheet")
+    p.add_argument("--every", type=int, default=1000, help="steps between two snapshots with their FD and sample sheet")
     p.add_argument("--freeze", type=Path, help="write the averaged generator and the discriminator there and stop")
     return p.parse_args()
 
@@ -175,7 +175,7 @@ def main():
         if t.step % a.every == 0:
             settle(t.average)
             sample_sheet(t.average, None, a.run / "samples.png")
-            if t.step % (5 * a.every) == 0:
+            if t.step % (2 * a.every) == 0:
                 save_file(contiguous(t.average), a.run / f"average-{t.seen // 1000:05d}.safetensors")
             with open(a.run / "log.csv", "a", newline="") as f:
                 row = [t.seen, f"{d_loss:.4f}", f"{g_loss:.4f}", f"{distance(t.average):.3f}"]
