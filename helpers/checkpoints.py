@@ -16,8 +16,9 @@ from helpers import later_layouts, layouts, pggan, stylegan2, unetgan, unpickle
 from helpers.flow import Flow
 from helpers.layouts import DISCRIMINATOR, GENERATOR
 
-# What files call their networks, best first.
-AVERAGED = ("generator_smooth", "G_ema", "Gs", "avgG", "g_ema")
+# What files call their networks, best first; our own trainers' checkpoints have an OWN part.
+OWN = "average"
+AVERAGED = (OWN, "generator_smooth", "G_ema", "Gs", "avgG", "g_ema")
 PARTS = {GENERATOR: (*AVERAGED, "generator", "G", "netG", "g"), DISCRIMINATOR: ("discriminator", "D", "netD", "d")}
 MODULES = {"pggan": pggan, "stylegan2": stylegan2, "unetgan": unetgan}
 
@@ -95,7 +96,7 @@ def _read(path):
             )
         if head.startswith((b"PK\x03\x04", b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46")):  # a zip archive, or torch's old mark
             contents = unpickle.read_torch(file, name)
-            return contents, _config(contents)
+            return contents, _settings(contents)
         if head[0] == 0x80:
             return unpickle.read(file, name), {}
     if head[8:9] != b"{" and path.suffix != ".safetensors":
@@ -103,14 +104,17 @@ def _read(path):
             f"{name} is no weight file: allowed are .safetensors, .pth of torch.save, and .pkl of Karras' and NVIDIA's"
         )
     try:
-        return load_file(path), {"safetensors": True}
+        return load_file(path), {"own": True}
     except SafetensorError as error:
         raise ValueError(f"{name} is truncated or not a safetensors file ({error}): fetch it again") from None
 
 
-def _config(contents):
-    config = contents.get("config") if isinstance(contents, dict) else None
-    return config.state if isinstance(config, unpickle.Kept) else config if isinstance(config, dict) else {}
+def _settings(contents):
+    if not isinstance(contents, dict):
+        return {}
+    config = contents.get("config")
+    settings = config.state if isinstance(config, unpickle.Kept) else config if isinstance(config, dict) else {}
+    return settings | {"own": OWN in contents}
 
 
 def _parts(contents):

@@ -83,7 +83,7 @@ def _genforce(weights, settings, name):
     role = DISCRIMINATOR if any(key.startswith("input") for key in weights) else GENERATOR
     ours = {key: value for key, value in weights.items() if key != "lod"}  # how far it had grown
     # The group is in no file: our own networks have 4, GenForce's 16.
-    own = settings.get("safetensors") and "lod" not in weights
+    own = settings.get("own") and "lod" not in weights
     options = {} if role == GENERATOR else {"group": 4 if own else 16}
     return _found("PGGAN, GenForce layout", role, ours, {}, options)
 

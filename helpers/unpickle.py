@@ -169,7 +169,9 @@ class Encoded(metaclass=Frozen):
 ALLOWED = {
     **dict.fromkeys(("collections.OrderedDict", "dnnlib.util.EasyDict", "dnnlib.EasyDict", "config.EasyDict"), Mapping),
     **dict.fromkeys(("tfutil.Network", "network.Network", "dnnlib.tflib.network.Network"), Kept),
-    **dict.fromkeys(("models.utils.config.BaseConfig", "argparse.Namespace", "numpy.ndarray"), Kept),
+    **dict.fromkeys(
+        ("models.utils.config.BaseConfig", "argparse.Namespace", "types.SimpleNamespace", "numpy.ndarray"), Kept
+    ),
     **{f"numpy.{core}.multiarray._reconstruct": Array for core in ("core", "_core")},
     **{f"numpy.{core}.multiarray.scalar": Scalar for core in ("core", "_core")},
     **{f"numpy.{core}.numeric._frombuffer": Buffer for core in ("core", "_core")},

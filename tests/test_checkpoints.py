@@ -339,6 +339,19 @@ def test_the_group_is_the_layouts_own_unless_given(tmp_path, stored, discriminat
         assert checkpoints.load_discriminator(path, group=2).group == 2
 
 
+def test_our_trainers_checkpoints_load(tmp_path, generator, discriminator):
+    """They hold what a training needs to go on; the average of the weights is what it is for."""
+    networks = {"generator": weights(pggan.Generator((12, 10, 8), latent=9)), "average": weights(generator)}
+    path = written(
+        tmp_path, networks | {"discriminator": weights(discriminator), "seen": 3, "rng": torch.get_rng_state()}
+    )
+    flow, loaded = checkpoints.load_generator(path), checkpoints.load_discriminator(path)
+    assert flow.origin == "w: PGGAN, GenForce layout, average (moving average of the weights)" and loaded.group == 4
+    assert torch.equal(
+        flow.generate(latents(range(3), 9)), Flow(pggan.Layers(generator)).generate(latents(range(3), 9))
+    )
+
+
 def test_loading_draws_no_random_numbers(stored, generator):
     path = stored(weights(generator))
     before = torch.get_rng_state()

@@ -10,6 +10,7 @@ import os
 import pickle
 import subprocess
 import sys
+import types
 import zipfile
 
 import numpy as np
@@ -94,7 +95,9 @@ def test_objects_become_stand_ins_that_only_keep():
 def test_torchs_files_may_hold_stand_ins_beside_tensors(tmp_path):
     with published.pretended("models.utils.config.BaseConfig", "dnnlib.util.EasyDict") as (base, easy):
         config = base()
-        config.__dict__.update(depth=[5, 6], rate=np.float32(0.5), table=np.arange(2.0))
+        config.__dict__.update(
+            depth=[5, 6], more=types.SimpleNamespace(a=1), rate=np.float32(0.5), table=np.arange(2.0)
+        )
         for zipped in (True, False):
             stream = io.BytesIO()
             contents = {"config": config, "more": easy(a=1), "w": torch.ones(2)}
@@ -102,6 +105,7 @@ def test_torchs_files_may_hold_stand_ins_beside_tensors(tmp_path):
             stream.seek(0)
             found = unpickle.read_torch(stream, "x.pth")
             assert found["config"].get("depth") == [5, 6] and found["config"].get("rate") == 0.5
+            assert found["config"].get("more").state == {"a": 1}
             assert unpickle.tensor(found["config"].get("table")).tolist() == [0, 1]
             assert found["more"] == {"a": 1} and torch.equal(unpickle.tensor(found["w"]), torch.ones(2))
 
