@@ -3,6 +3,7 @@
 import collections
 import math
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -25,7 +26,7 @@ class Persistent:
 
 
 def persistent(module, rebuild, easy, attributes, path=""):
-    state = {"training": False, "_init_args": (), "_init_kwargs": easy(a=1), "_non_persistent_buffers_set": set()}
+    state = {"_init_args": (), "_init_kwargs": easy(a=1), "weight_gain": np.float64(0.1)} | vars(module)
     state |= {name: collections.OrderedDict(getattr(module, name)) for name in ("_parameters", "_buffers")}
     children = {
         name: persistent(child, rebuild, easy, attributes, f"{path}.{name}".strip("."))
