@@ -51,6 +51,7 @@ class FrechetTo:
         self.mean = y.mean(dim=0)
         self.factor = _factor(y, self.mean)  # (R, D), R the smaller one of M - 1 and D
         self.trace = self.factor.square().sum()
+        self.size = (self.factor @ self.factor.T).norm()  # of the covariance: what its rounding goes by
 
     def __call__(self, x):
         """Return the distance of x (N, D) to the prepared set as a float."""
@@ -65,7 +66,7 @@ class FrechetTo:
         else:
             covariance = _scatter(x - mean).div_(count)
             own, product = covariance.trace(), _congruence(covariance, self.factor.T)
-            scale = own * self.trace
+            scale = covariance.norm() * self.size
         cross, doubt = _roots(product, scale)
         rest = (mean - self.mean).square().sum() + own + self.trace
         if 2 * doubt > DOUBT * (rest - 2 * cross):
