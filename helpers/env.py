@@ -100,13 +100,16 @@ def seed_all(seed):
     torch.manual_seed(seed)
 
 
-def progress(iterable, desc=None, total=None):
+def progress(iterable=None, desc=None, total=None, unit="it"):
     """Wrap an iterable in a progress bar that appears after two seconds; HELPERS_PROGRESS=0 turns it off.
 
-    Yields the items unchanged. A finished bar disappears, so that stored pages hold none.
+    Yields the items unchanged; without an iterable, call `update(n)` on what it returns, and `close()`. It shows in
+    notebooks and where stderr is a terminal. A finished bar disappears, so that stored pages hold none.
     """
-    off = os.environ.get("HELPERS_PROGRESS", "1") == "0"
-    return tqdm(iterable, desc=desc, total=total, disable=off, delay=2, leave=False)
+    ipython = sys.modules.get("IPython")
+    notebook = ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+    off = os.environ.get("HELPERS_PROGRESS", "1") == "0" or not (notebook or sys.stderr.isatty())
+    return tqdm(iterable, desc=desc, total=total, unit=unit, disable=off, delay=2, leave=False)
 
 
 def environment():

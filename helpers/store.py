@@ -88,7 +88,7 @@ def memo(name, fn, /, **params):
     path = None if str(folder) == "0" else Path(folder) / entry
     if path and path.is_file():
         try:
-            value = _read(path)
+            value = read(path)
         except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
             print(f"cache entry {_short(path)} is damaged ({error}): computing it again")
         else:
@@ -131,8 +131,8 @@ def _code(fn, path=()):
     seen = []
     for name, value in sorted(used.items()):
         own = inspect.isfunction(value) and value.__module__ == fn.__module__ and value not in path
-        seen.append((name, _code(value, (*path, fn)) if own and value is not fn else _content(value)))
-    whole = fn.__module__, fn.__qualname__, _bytecode(fn.__code__), _content((fn.__defaults__, fn.__kwdefaults__)), seen
+        seen.append((name, _code(value, (*path, fn)) if own and value is not fn else content(value)))
+    whole = fn.__module__, fn.__qualname__, _bytecode(fn.__code__), content((fn.__defaults__, fn.__kwdefaults__)), seen
     return hashlib.sha256(str(whole).encode()).hexdigest()
 
 
@@ -142,11 +142,11 @@ def _names(code):
 
 
 def _bytecode(code):
-    consts = [_bytecode(const) if inspect.iscode(const) else _content(const) for const in code.co_consts]
+    consts = [_bytecode(const) if inspect.iscode(const) else content(const) for const in code.co_consts]
     return str((code.co_code.hex(), consts, code.co_names))
 
 
-def _content(value):
+def content(value):
     """Describe a value by its content where that is plain, by its type's name where it is not."""
     if isinstance(value, torch.Tensor) and value.layout == torch.strided:
         flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
@@ -154,9 +154,9 @@ def _content(value):
     if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in NUMBERS:
         return f"{value.dtype} {value.shape} {hashlib.sha256(np.ascontiguousarray(value)).hexdigest()}"
     if isinstance(value, dict):
-        return str([(repr(key), _content(item)) for key, item in value.items()])
+        return str([(repr(key), content(item)) for key, item in value.items()])
     if isinstance(value, list | tuple | set | frozenset):
-        items = [_content(item) for item in value]
+        items = [content(item) for item in value]
         return str(sorted(items) if isinstance(value, set | frozenset) else items)
     if value is None or isinstance(value, bool | int | float | str | range):
         return repr(value)
@@ -208,8 +208,14 @@ def _unpack(tree, tensors):
 def _checksum(tree, tensors):
     digest = hashlib.sha256(tree.encode())
     for key in sorted(tensors):
-        digest.update(_content(tensors[key]).encode())
+        digest.update(content(tensors[key]).encode())
     return digest.hexdigest()
+
+
+def write(path, value):
+    """Write a value of the kinds that `memo` keeps to a file with a checksum, as a whole or not at all."""
+    tensors = {}
+    _write(path, _pack(value, tensors), tensors)
 
 
 def _write(path, tree, tensors):
@@ -219,7 +225,8 @@ def _write(path, tree, tensors):
     replace(path, whole)
 
 
-def _read(path):
+def read(path):
+    """Read what `write` wrote; raises SafetensorError, ValueError, KeyError or TypeError if it is damaged."""
     with safe_open(path, framework="pt") as file:
         header = file.metadata() or {}
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict

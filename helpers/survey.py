@@ -2,72 +2,186 @@
 
 A pass cuts the latents into shards, turns each into small statistics and merges these, so that the
 built-in `map`, a process pool's or a cluster's give the same numbers. Explained in notebook 03.
+
+What all of these functions take: layers are numbers, by default all but the image. map: the built-in map, another
+function like it, an Executor of concurrent.futures, an ipyparallel client or view, or a dask client, see `engines`.
+resume: a folder in which each finished shard is kept, so that a survey that was killed goes on with the next one.
 """
 
-import builtins
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 
-from helpers.tails import Tail, peaks
+from helpers import parts, shards, store
+from helpers.shards import check_finite  # noqa: F401 - also what scores check with
+from helpers.statistics import Moments, Rate, Rows, Several, Top, reduction
+from helpers.tails import Tail
 
 SHARD = 1024  # images per unit of work handed to `map`
-ENOUGH = 2**20  # activations to look at in one go: calls on fewer cost more than the work
 WIDTH = 16.0  # of the brackets around thresholds, see `tails.Tail`
 
 
-def thresholds(flow, z, tau=0.005, layers=None, map=map):
+@dataclass(frozen=True)
+class Survey:
+    """What is known of all units after one pass; every field but the last is a dict by layer.
+
+    thresholds: (U,), as of `thresholds`; a constant unit's is its value, and its deviation 0. rates: (U,), the share
+    of images and positions in which the unit is active, and position_rates: (U, H, W), of images alone. top: (U, k)
+    row numbers, as of `top_images`. means and deviations (standard deviations, divided by the count): (U,).
+    images: how many were surveyed.
+    """
+
+    thresholds: dict
+    rates: dict
+    position_rates: dict
+    top: dict
+    means: dict
+    deviations: dict
+    images: int
+
+
+def survey(flow, z, tau=0.005, k=20, above=None, by="max", layers=None, map=map, resume=None):
+    """Gather all statistics of all units in one pass over the latents z (N, D).
+
+    tau, layers: as in `thresholds`. above: as in `activation_rates`. k, by: as in `top_images`. map, resume: see the
+    module. Returns a Survey. Raises ValueError as these functions do.
+    """
+    asked = _asked(flow, tau, k, above, by, layers)
+    _check_k(k, len(z))
+    whole = _gather(flow, z, partial(_everything, **asked), map, resume)
+    return _surveyed(whole, asked, flow, z, map, resume)
+
+
+def part(flow, z, file, first=0, tau=0.005, k=20, above=None, by="max", layers=None, map=map, resume=None):
+    """Survey some of the images and save what is known of them, for `merge`: one machine does this, others the rest.
+
+    z: latents (N, D) of these images alone. file: where to save. first: the number of the first of them, counted over
+    all machines. The others are those of `survey`, and must be the same everywhere.
+    """
+    asked = _asked(flow, tau, k, above, by, layers)
+    done = _gather(flow, z, partial(_everything, **asked), map, resume, first)
+    done.weights = parts.weights(flow)
+    store.write(Path(file), {"asked": asked, "marks": parts.marks(z), **done.packed()})
+
+
+def merge(files):
+    """Merge what `part` saved, in any order, into a Survey, as if one machine had done everything.
+
+    Raises ValueError where parts have images in common, leave some out, or differ in weights or in what was asked,
+    and OSError or ValueError for a file that is missing or damaged.
+    """
+    files = [Path(file) for file in files]
+    if not files:
+        raise ValueError("there is nothing to merge, got no files: pass those that `survey.part` saved")
+    asked, marks = store.read(files[0])["asked"], {}
+
+    def saved_parts():
+        for file in files:
+            saved = store.read(file)
+            for name, value in saved["asked"].items():
+                if store.content(value) != store.content(asked[name]):
+                    raise ValueError(f"{file.name} was made with another {name} than {files[0].name}: survey it again")
+            marks[file.name] = saved["marks"]
+            yield parts.unpacked(saved, partial(_everything, **asked), file.name)
+
+    whole = parts.merged(saved_parts())
+    parts.check_repeats(marks)
+    _check_k(asked["k"], whole.stop - whole.start)
+    return _surveyed(whole, asked)
+
+
+def thresholds(flow, z, tau=0.005, layers=None, map=map, resume=None):
     """Find each unit's threshold T_u with P(A_u > T_u) = tau over all images and positions (section 3.2).
 
-    z: latents (N, D). tau: share of activations above the threshold, in (0, 1). layers: default all.
-    Returns {layer: (U,)}, equal to torch.quantile(activations, 1 - tau) over everything at once.
-    Raises ValueError for tau out of range, no images, or activations that are not finite.
+    z: latents (N, D). tau: share of activations above the threshold, in (0, 1).
+    Returns {layer: (U,)}, equal to torch.quantile(activations, 1 - tau) over everything at once; the threshold of a
+    constant unit is its value. Raises ValueError for tau out of range, no images, or activations that are not finite.
     """
-    if not 0 < tau < 1:
-        raise ValueError(f"tau is the share of activations above the threshold and lies in (0, 1), got {tau}")
-    out, layers, width = {}, _layers(flow, layers), WIDTH
+    _check_tau(tau)
+    return _thresholds(flow, z, tau, WIDTH, _layers(flow, layers), map, resume)
+
+
+def _thresholds(flow, z, tau, width, layers, map, resume):
+    out = {}
     while layers:
-        tails = _gather(flow, z, partial(_tails, flow, layers, tau, width), map)
-        found = {layer: tail.quantile() for layer, tail in tails.items()}
-        out |= {layer: levels for layer, (levels, exact) in found.items() if exact.all()}
-        layers, width = [layer for layer in layers if layer not in out], 4 * width
+        units = {layer: flow.units(layer) for layer in layers}
+        tails = _gather(flow, z, partial(_tails, units, tau, width), map, resume).stats
+        found, layers = _exact(tails)
+        out, width = out | found, 4 * width
     return dict(sorted(out.items()))
 
 
-def activation_rates(flow, z, above=None, layers=None, map=map):
+def _exact(tails):
+    """Return the thresholds of those layers whose brackets held them, and the other layers."""
+    found = {layer: tail.quantile() for layer, tail in tails.items()}
+    held = {layer: levels for layer, (levels, exact) in found.items() if exact.all()}
+    return held, [layer for layer in found if layer not in held]
+
+
+def activation_rates(flow, z, above=None, layers=None, map=map, resume=None):
     """Measure the share of positions and images in which each unit is active.
 
     above: {layer: (U,)} of thresholds, or None for 0 (the sign that the leaky ReLU keeps). layers: default all
     that `above` has. Returns {layer: (U,)} in [0, 1]. Raises ValueError if `above` lacks a layer or a unit.
     """
-    layers = _layers(flow, above if layers is None else layers)
-    above = {layer: torch.zeros(flow.units(layer)) for layer in layers} if above is None else above
-    for layer in layers:
-        if layer not in above or len(above[layer]) != flow.units(layer):
-            raise ValueError(f"layer {layer} has {flow.units(layer)} units, `above` has not one level each for them")
-    make = partial(_rates, {layer: above[layer] for layer in layers})
-    return {layer: mean.value() for layer, mean in _gather(flow, z, make, map).items()}
+    make = partial(_rates, _levels(flow, above, above if layers is None else layers))
+    return {layer: rate.value() for layer, rate in _gather(flow, z, make, map, resume).stats.items()}
 
 
-def unit_maxima(flow, z, layers=None, by="max", map=map):
+def unit_maxima(flow, z, layers=None, by="max", map=map, resume=None):
     """Measure how strongly each image activates each unit.
 
     by: "max" (spatial maximum, what GAN Dissection ranks by), "mean" or "norm" (Euclidean, over positions).
     Returns {layer: (N, U)}.
     """
-    make = partial(_maxima, _layers(flow, layers), _reduction(by))
-    return {layer: rows.value() for layer, rows in _gather(flow, z, make, map).items()}
+    make = partial(_maxima, _layers(flow, layers), reduction(by))
+    return {layer: rows.value() for layer, rows in _gather(flow, z, make, map, resume).stats.items()}
 
 
-def top_images(flow, z, k=20, layers=None, by="max", map=map):
+def top_images(flow, z, k=20, layers=None, by="max", map=map, resume=None):
     """Find the k images that activate each unit most (section 3.3), strongest first, ties by position in z.
 
     Returns {layer: (U, k)} of row numbers of z. Raises ValueError if there are fewer than k images.
     """
-    if len(z) and not 0 < k <= len(z):
-        raise ValueError(f"cannot pick the top {k} of {len(z)} images: choose k between 1 and {len(z)}")
-    make = partial(_tops, _layers(flow, layers), _reduction(by), k)
-    return {layer: top.rows for layer, top in _gather(flow, z, make, map).items()}
+    _check_k(k, len(z))
+    make = partial(_tops, _layers(flow, layers), reduction(by), k)
+    return {layer: top.rows for layer, top in _gather(flow, z, make, map, resume).stats.items()}
+
+
+def _gather(flow, z, make, map, resume, first=0):
+    return shards.gather(flow, z, make, map, SHARD, resume, first)
+
+
+def _asked(flow, tau, k, above, by, layers):
+    """Check what a survey is asked for and return it as plain values, which can be saved and sent."""
+    _check_tau(tau)
+    reduction(by)
+    units = {layer: flow.units(layer) for layer in _layers(flow, layers)}
+    return {"units": units, "tau": tau, "width": WIDTH, "k": k, "above": _levels(flow, above, units), "by": by}
+
+
+def _surveyed(whole, asked, flow=None, z=None, map=None, resume=None):
+    """Turn what was gathered into a Survey, with another pass where a bracket missed, if there is a flow for it."""
+    stats = dict(sorted(whole.stats.items()))
+    found, missed = _exact({layer: several["tail"] for layer, several in stats.items()})
+    if missed and flow is None:
+        raise ValueError(
+            f"the parts are too unlike each other for the thresholds of layer {missed[0]}: survey them again with "
+            f"survey.WIDTH = {4 * asked['width']:g}"
+        )
+    found |= _thresholds(flow, z, asked["tau"], 4 * asked["width"], missed, map, resume)
+    moments = {layer: several["moments"].value() for layer, several in stats.items()}
+    return Survey(
+        thresholds=dict(sorted(found.items())),
+        rates={layer: several["rate"].value() for layer, several in stats.items()},
+        position_rates={layer: several["rate"].by_position() for layer, several in stats.items()},
+        top={layer: several["top"].rows for layer, several in stats.items()},
+        means={layer: mean for layer, (mean, _) in moments.items()},
+        deviations={layer: deviation for layer, (_, deviation) in moments.items()},
+        images=whole.stop - whole.start,
+    )
 
 
 def _layers(flow, layers):
@@ -77,71 +191,27 @@ def _layers(flow, layers):
     return layers
 
 
-def check_finite(recorded):
-    """Raise ValueError, naming layer and unit, if featuremaps {layer: (B, U, H, W)} are NaN or infinite somewhere."""
-    # Such values spread to the layers that follow, so that a sum over the last one shows them.
-    if recorded[max(recorded)].sum().isfinite():
-        return
-    for layer, h in sorted(recorded.items()):
-        bad = (~torch.isfinite(h)).any(dim=3).any(dim=2).any(dim=0).nonzero()
-        if len(bad):
-            unit = f"layer {layer}, unit {int(bad[0])}"
-            raise ValueError(f"{unit} has activations that are not finite: check the weights and the latents")
+def _levels(flow, above, layers):
+    layers = _layers(flow, layers)
+    above = {layer: torch.zeros(flow.units(layer)) for layer in layers} if above is None else above
+    for layer in layers:
+        if layer not in above or len(above[layer]) != flow.units(layer):
+            raise ValueError(f"layer {layer} has {flow.units(layer)} units, `above` has not one level each for them")
+    return {layer: above[layer] for layer in layers}
 
 
-def _reduction(by):
-    known = {"max": _spatial_max, "mean": _spatial_mean, "norm": _spatial_norm}
-    if by not in known:
-        raise ValueError(f"by must be one of {', '.join(known)}, got {by!r}")
-    return known[by]
+def _check_tau(tau):
+    if not 0 < tau < 1:
+        raise ValueError(f"tau is the share of activations above the threshold and lies in (0, 1), got {tau}")
 
 
-def _spatial_max(h):
-    return h.amax(dim=(2, 3))
+def _check_k(k, images):
+    if images and not 0 < k <= images:
+        raise ValueError(f"cannot pick the top {k} of {images} images: choose k between 1 and {images}")
 
 
-def _spatial_mean(h):
-    return h.mean(dim=(2, 3))
-
-
-def _spatial_norm(h):
-    return h.square().sum(dim=(2, 3)).sqrt()
-
-
-def _gather(flow, z, make, map):
-    if len(z) == 0:
-        raise ValueError("a survey needs at least one image, got no latents")
-    # One process needs no shards, and a tail that sees all images discards most of them at once.
-    size = len(z) if map is builtins.map else SHARD
-    starts, merged = range(0, len(z), size), None
-    for stats in map(partial(_shard, flow, make), [z[s : s + size] for s in starts], starts):
-        merged = stats if merged is None else {layer: merged[layer].merge(stats[layer]) for layer in stats}
-    return merged
-
-
-def _shard(flow, make, z, start):
-    """Statistics of one shard of latents; a top-level function, so that it can be sent to other processes."""
-    stats, held = make(), {}
-    for rows, recorded in flow.stream(z, list(stats)):
-        check_finite(recorded)
-        for layer, h in recorded.items():
-            first, parts = held.setdefault(layer, (start + rows.start, []))
-            parts.append(h)
-            if rows.stop == len(z) or sum(map(torch.numel, parts)) >= ENOUGH:
-                _update(stats[layer], layer, torch.cat(parts) if len(parts) > 1 else h, first)
-                del held[layer]
-    return stats
-
-
-def _update(stat, layer, h, start):
-    top = peaks(h)
-    if not top.sum().isfinite():  # hidden from `check_finite` by what follows
-        check_finite({layer: h})
-    stat.update(h, start, top)
-
-
-def _tails(flow, layers, tau, width):
-    return {layer: Tail(tau, flow.units(layer), width) for layer in layers}
+def _tails(units, tau, width):
+    return {layer: Tail(tau, count, width) for layer, count in units.items()}
 
 
 def _rates(above):
@@ -156,59 +226,10 @@ def _tops(layers, reduce, k):
     return {layer: Top(reduce, k) for layer in layers}
 
 
-class Rate:
-    """The share of positions above a level."""
-
-    def __init__(self, above):
-        self.above, self.hits, self.count = above, 0, 0
-
-    def update(self, h, start, top):
-        self.hits = self.hits + (h > self.above.to(h.device)[:, None, None]).sum(dim=(0, 2, 3)).cpu()
-        self.count += h.shape[0] * h.shape[2] * h.shape[3]
-
-    def merge(self, other):
-        self.hits, self.count = self.hits + other.hits, self.count + other.count
-        return self
-
-    def value(self):
-        return self.hits.double().div(self.count).float()
-
-
-class Rows:
-    """One number per image and unit, put back into the order of the images."""
-
-    def __init__(self, reduce):
-        self.reduce, self.parts = reduce, {}
-
-    def update(self, h, start, top):
-        self.parts[start] = self.reduce(h).cpu()
-
-    def merge(self, other):
-        self.parts |= other.parts
-        return self
-
-    def value(self):
-        return torch.cat([self.parts[start] for start in sorted(self.parts)])
-
-
-class Top:
-    """The k images with the largest value per unit."""
-
-    def __init__(self, reduce, k):
-        self.reduce, self.k, self.values, self.rows = reduce, k, None, None
-
-    def update(self, h, start, top):
-        values = self.reduce(h).T.cpu()
-        self._add(values, (start + torch.arange(values.shape[1])).expand_as(values))
-
-    def merge(self, other):
-        self._add(other.values, other.rows)
-        return self
-
-    def _add(self, values, rows):
-        if self.values is not None:
-            values, rows = torch.cat([self.values, values], dim=1), torch.cat([self.rows, rows], dim=1)
-        by_row = rows.argsort(dim=1)
-        values, rows = values.gather(1, by_row), rows.gather(1, by_row)
-        order = values.argsort(dim=1, descending=True, stable=True)[:, : self.k]
-        self.values, self.rows = values.gather(1, order), rows.gather(1, order)
+def _everything(units, tau, width, k, above, by):
+    return {
+        layer: Several(
+            tail=Tail(tau, count, width), rate=Rate(above[layer]), top=Top(reduction(by), k), moments=Moments(count)
+        )
+        for layer, count in units.items()
+    }

@@ -60,7 +60,23 @@ class Tail:
         self.at_low = np.where(self.low == low, self.at_low, 0) + np.where(other.low == low, other.at_low, 0)
         self.low, self.high = low, np.minimum(self.high, other.high)
         self.above, self.parts = self.above + other.above, self.parts + other.parts
-        self._narrowed()
+        if sum(map(len, self.parts)) > self.full:
+            self.full = 2 * len(self._narrowed())
+        return self
+
+    def state(self):
+        """Return what was gathered as {name: array or number}, without what the bracket no longer needs."""
+        keys = self._narrowed()
+        held = np.bincount((keys + 2**31) >> 32, minlength=len(self.low))
+        state = {name: getattr(self, name) for name in ("count", "images", "low", "high", "above", "at_low")}
+        return state | {"held": held, "values": _value(keys, np.arange(len(keys)))}
+
+    def restore(self, state):
+        """Take over what another tail of the same make had gathered; returns itself."""
+        state = dict(state)
+        units = np.repeat(np.arange(len(self.low)), state.pop("held"))
+        self.parts = [_key(units, state.pop("values"))]
+        vars(self).update(state, full=2 * len(units))
         return self
 
     def quantile(self):

@@ -19,8 +19,8 @@ ORDER = (
     *("env", "store", "latents", "pggan", "styleops", "stylegan2", "spectral", "unetgan", "flow"),
     *("features", "unpickle", "layouts", "later_layouts", "checkpoints"),
     *("canvas", "churches", "labels", "frechet", "metrics", "truth", "rating"),
-    *("classifier", "gradcam", "domains", "tails", "survey", "units", "concepts", "correct"),
-    *("planted", "pictures", "show"),
+    *("classifier", "gradcam", "domains", "tails", "statistics", "engines", "parts", "shards", "survey"),
+    *("units", "concepts", "correct", "planted", "pictures", "show"),
     *("labelling", "replay", "recipes", "panels", "previews", "blind", "moves", "views", "raters", "widgets"),
 )
 

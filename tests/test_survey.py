@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import pggan, survey, tails
+from helpers import pggan, shards, survey, tails
 from helpers.flow import Flow
 from helpers.latents import latents
 from tests.networks import Canvas, tiny_generator
@@ -280,7 +280,7 @@ def test_a_bracket_that_missed_says_so_and_a_wider_one_is_tried(monkeypatch):
     flow, z = canvas(h)
     widths = []
     monkeypatch.setattr(survey, "WIDTH", 4.0)
-    monkeypatch.setattr(survey, "ENOUGH", 1)
+    monkeypatch.setattr(shards, "ENOUGH", 1)
     monkeypatch.setattr(survey, "Tail", lambda *args: widths.append(args[2]) or tails.Tail(*args))
     expected = torch.quantile(h.transpose(0, 1).flatten(1).double(), 0.95, dim=1)
     torch.testing.assert_close(survey.thresholds(flow, z, 0.05, [1])[1].double(), expected, rtol=1e-6, atol=1e-7)
