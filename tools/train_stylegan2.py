@@ -7,9 +7,10 @@
 
 The run folder holds checkpoint.pt (all that is needed to go on), snapshots of the averaged generator,
 sample sheets, the renders and log.csv (images, level, losses, FD). Stop it at any time; at most 250 steps are lost.
-Recipe: Karras et al. 2020 (non-saturating loss, R1 every 16 steps, averaged generator, fresh noise at every step), but
-grown from 16 px: each resolution puts out an image anyway, and small images are cheap. A new resolution's colours
-start at zero, so the generator grows without a jump; the discriminator fades its new resolution in.
+Recipe: Karras et al. 2020 (non-saturating loss, R1 every 16 steps, averaged generator), with two changes. The noise is
+fixed in training too, so that what was trained is what is drawn later. And the networks grow from 16 px: each
+resolution puts out an image anyway, and small images are cheap. A new resolution's colours start at zero, so the
+generator grows without a jump; the discriminator fades its new resolution in.
 """
 
 import argparse
@@ -130,9 +131,6 @@ def train_step(t, real, lod, a):
     """One discriminator and one generator step; returns the two losses."""
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=not a.float32)
     n = len(real)
-    for name, value in t.g.named_buffers():
-        if name.endswith("noise_const"):  # else grain would become a pattern that stays where it is
-            value.normal_()
     with autocast:
         fake = t.g.draw(t.g.mapping(torch.randn(n, a.latent)), len(t.g.channels) - int(lod))
     lazy = t.step % LAZY == 0
