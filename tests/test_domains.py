@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from helpers import classifier, domains, features, gradcam, pggan, store
-from helpers.domains import POOL, REAL_REFERENCE, REAL_TEST, REAL_TRAIN, TEST, TRAIN, Domain
+from helpers.domains import POOL, REAL_REFERENCE, REAL_TEST, REAL_TRAIN, TEST, TRAIN, TUNE, Domain
 from helpers.flow import Flow
 from helpers.labels import Labels
 from helpers.latents import latents
@@ -240,11 +240,12 @@ def test_the_feature_networks_are_two_and_see_the_same_images_differently(church
 
 @has_data
 def test_the_labels_are_of_known_ids_each_once(churches):
-    (artifacts, normals), (held_artifacts, held_normals) = churches.split(TRAIN), churches.split(TEST)
-    every = artifacts + normals + held_artifacts + held_normals
-    assert len(every) == len(set(every)) >= 1000  # an id labelled twice would sit on both sides, or count twice
-    assert not set(every) - {*TRAIN, *TEST} and len(set(churches.labels.ids)) == len(every)
-    assert min(map(len, (artifacts, normals, held_artifacts, held_normals))) >= 100
+    parts = [part for ids in (TRAIN, TUNE, TEST) for part in churches.split(ids)]
+    every = sum(parts, [])
+    assert len(every) == len(set(every)) == 3500  # an id labelled twice would sit on both sides, or count twice
+    assert set(churches.labels.ids) == set(every) == {*TRAIN, *TUNE, *TEST}
+    assert list(map(len, (TRAIN, TUNE, TEST))) == [2000, 300, 1200]
+    assert min(map(len, parts[:4])) >= 100 and min(map(len, parts[4:])) >= 300
 
 
 @has_data

@@ -17,7 +17,8 @@ def main():
     flow = checkpoints.load_generator(folder / "generator.safetensors")
     backbone = features.load(folder / "backbone.safetensors")
     table = labels.read(folder / "labels.csv")
-    ids = [i for i in table.ids if i in domains.TRAIN]
+    train = set(domains.TRAIN)
+    ids = [i for i in table.ids if i in train]
     artifacts = set(table.artifacts)
     images = flow.generate(latents.latents(ids, flow.latent)).clamp(-1, 1)
     real = churches.render(domains.REAL_TRAIN)[0].float().div(127.5).sub(1)
