@@ -8,7 +8,7 @@ ifeq ($(PY),.venv/bin/python)
 READY := .venv/.ready
 endif
 
-.PHONY: help run lab test lint notebooks clean browser
+.PHONY: help run lab test lint notebooks bench clean browser
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make test       lint, then all tests"
 	@echo "make lint       lint and check the format only"
 	@echo "make notebooks  rebuild the stored outputs of the notebooks at full size"
+	@echo "make bench      measure speed and memory again and write docs/benchmarks.md (about 20 minutes)"
 	@echo "make clean      remove the environment, the cache and everything built"
 
 run: $(READY)
@@ -35,6 +36,9 @@ lint: $(READY)
 notebooks: $(READY)
 	$(PY) -m tools.notebooks build
 	$(PY) -m tools.notebooks verify
+
+bench: $(READY)
+	$(PY) -m benchmarks
 
 # Debian's Chromium for the browser tests, where it can be installed unasked; elsewhere those tests are skipped.
 browser:

@@ -1,6 +1,13 @@
-import pytest
+import re
 
-from benchmarks import compare, frechet
+import pytest
+import torch
+
+from benchmarks import __main__ as bench
+from benchmarks import compare, frechet, generation, met, scores, surveys, why
+from helpers import correct, pggan
+from helpers.flow import Flow
+from tests import networks
 
 
 def test_compare_times_in_turns(monkeypatch):
@@ -32,3 +39,85 @@ def test_frechet_rows_compare_equal_results():
     assert frechet.root_distance(x.numpy(), y.numpy()) == pytest.approx(
         frechet.metrics.frechet_distance(x, y), rel=1e-9
     )
+
+
+def difference(note):
+    """The number that a note says two ways differ by."""
+    return float(re.search(r"difference (\S+?)(?:;|$)", note)[1])
+
+
+@pytest.fixture
+def flow():
+    return Flow(pggan.Layers(networks.tiny_generator()))
+
+
+def test_score_rows_compare_equal_scores():
+    (row,) = scores.rows(1, images=5, channels=6, size=4, pixels=16)
+    assert row[1] == ">= 100" and difference(row[5]) < 1e-6 and min(row[2:5]) > 0
+    flow, z, masks, levels = scores.given(5, 6, 4, 16)
+    found = scores.upsampled(flow, z, masks, levels)
+    assert found.max() > 0 and masks.flatten(1).any(dim=1).all()
+    # Written out for one image and unit, in float64.
+    _, recorded = next(flow.stream(z, [1]))
+    total = 0
+    for h, mask in zip(recorded[1], masks.double()):
+        active = (h[2] > 2.5758).double()[None, None]
+        up = torch.nn.functional.interpolate(active, scale_factor=4, mode="bilinear")[0, 0]
+        total += float(torch.minimum(up, mask).sum() / torch.maximum(up, mask).sum())
+    assert float(found[2]) == pytest.approx(total / 5, abs=1e-6)
+
+
+def test_generation_rows_compare_equal_images(flow):
+    corrected, ours = generation.rows(1, flow, images=33)
+    assert (corrected[1], ours[1]) == ("<= 1.05", ">= 1.3") and min(*corrected[2:5], *ours[2:5]) > 0
+    assert difference(corrected[5]) < 1e-6
+    assert float(re.search(r"by (\S+) of their norm", ours[5])[1]) < 1e-5
+    z = torch.randn(3, flow.latent, generator=torch.Generator().manual_seed(2))
+    plain = generation.textbook(generation.plainly(flow.network.generator), z, batch=2)
+    assert torch.allclose(plain, flow.generate(z), atol=1e-5) and plain.std() > 0.01
+    edits = {2: correct.Scale(torch.linspace(0, 1, flow.units(2)))}
+    assert torch.allclose(generation.correct_by_hand(flow, z, edits), flow.generate(z, edits), atol=1e-6)
+
+
+def test_survey_rows_compare_equal_thresholds(flow, monkeypatch):
+    monkeypatch.setattr(surveys, "peak", lambda images: (100.0 + images / 100, 90.0, 1.0))
+    z, masks = torch.randn(4, flow.latent), torch.ones(4, 16, 16, dtype=torch.bool)
+    threads = torch.get_num_threads()
+    found = list(surveys.rows(1, flow, 70, z, masks, sizes=(100, 200), spread=30))
+    assert torch.get_num_threads() == threads
+    assert [row[1] for row in found] == ["<= 1.15", None, "<= 1.5", "<= 1.05", None]
+    assert difference(found[0][5]) < 1e-5 and difference(found[4][5]) == 0
+    assert found[3][2:5] == (102 / 101, 1, 1) and "101 and 102 MiB" in found[3][5]
+
+
+def test_memory_is_measured_in_a_process_of_its_own():
+    most, before, took = surveys.peak(30)
+    assert 50 < before <= most < 4000 and took > 0
+
+
+def test_goals_are_judged_and_misses_explained():
+    assert met(1.1, "<= 1.15") and not met(1.2, "<= 1.15") and met(12, 10) and not met(9, ">= 10")
+    assert met(5, None) is None and why(print, 5, None) == why(print, 11, 10) == ""
+
+    def slowest():
+        return sorted(range(200_000), key=lambda i: -i)
+
+    assert re.search(r"; its time: .*sorted \d+ %", why(slowest, 9, 10))
+
+
+def test_the_page_keeps_what_was_not_measured_again(tmp_path):
+    page = tmp_path / "benchmarks.md"
+    rows = [
+        ("a / b", "<= 1.05", 1.2, 6.0, 5.0, "why"),
+        ("c / d", 10, 1234.5, 0.5, 0.004, ""),
+        ("e / f", None, 2.0, 2, 1, ""),
+    ]
+    text = bench.table(rows)
+    assert "| a / b | <= 1.05 | **1.2** | 6 / 5 | why |" in text and "| c / d | >= 10 | 1234 | 0.5 / 0.004 |  |" in text
+    assert "| e / f |  | 2 | 2 / 1 |  |" in text
+    bench.write(page, {"Generation": "stale\n", "Survey": text})
+    bench.write(page, {"Generation": "new\n"})
+    found = page.read_text()
+    assert found.startswith("# Benchmarks") and "stale" not in found and text.strip() in found
+    assert found.index("## Survey") < found.index("## Generation\n\nnew")
+    assert f"torch {torch.__version__}" in bench.machine()
