@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from helpers import traced
 from helpers.latents import batches
 
 
@@ -39,6 +40,17 @@ class Flow:
         with torch.no_grad():
             shapes = [tuple(s.h.shape[1:]) for s in self._walk(torch.zeros(1, network.latent, device=self.device))]
         self._shapes = dict(enumerate(shapes, start=1))
+
+    @classmethod
+    def from_module(cls, module, layers, latent, batch=32):
+        """See a torch generator of your own as layers, cut behind the submodules named.
+
+        module: anything that maps latents to images (B, C, R, R). layers: names of its submodules, in the order in
+        which they run; the image is one more layer. latent: dimension of z, or the shape of one latent if the module
+        wants more, such as (100, 1, 1). Raises ValueError if a name or the module does not fit: see `traced.Traced`.
+        Explained in notebook 07.
+        """
+        return cls(traced.Traced(module, layers, (latent,) if isinstance(latent, int) else latent), batch)
 
     @property
     def device(self):
