@@ -7,7 +7,7 @@
 Twenty seeds; each plants four units of layer 3, 4, 5 or 6 or two of layer 7, in every kind at the middle strength and
 rate, and in one kind at others. Corrections are measured for one kind of each seed. Ids are from the unlabelled pool,
 cut into parts: what is measured on held-out images is measured on latents that no level, label, threshold, ranking or
-tuning has seen. A quarter of an hour on two cores.
+tuning has seen. The run can be stopped and goes on where it was; the fullest measurements come first.
 """
 
 import argparse
