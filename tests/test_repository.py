@@ -16,7 +16,7 @@ DATA = sorted(path.parent for path in (ROOT / "data").glob(f"*/{store.MANIFEST}"
 
 # A module may import only from the ones before it.
 ORDER = (
-    *("env", "store", "latents", "pggan", "styleops", "stylegan2", "spectral", "unetgan", "flow"),
+    *("env", "store", "latents", "pggan", "styleops", "stylegan2", "spectral", "unetgan", "traced", "flow"),
     *("features", "unpickle", "layouts", "later_layouts", "checkpoints"),
     *("canvas", "churches", "labels", "frechet", "metrics", "truth", "rating"),
     *("classifier", "gradcam", "domains", "tails", "statistics", "engines", "parts", "shards", "survey"),
