@@ -21,13 +21,13 @@ def of(engine):
     of dask.distributed. Raises TypeError for anything else.
     """
     package = type(engine).__module__.partition(".")[0]
+    if isinstance(engine, Executor):
+        room = AHEAD * getattr(engine, "_max_workers", TRIES)
+        return lambda work, *columns: _spread(lambda *row: engine.submit(work, *row), room, zip(*columns))
     if package == "distributed":
         return lambda work, *columns: _with_dask(engine, work, columns)
     if package == "ipyparallel":
         return lambda work, *columns: _with_ipyparallel(engine, work, columns)
-    if isinstance(engine, Executor):
-        room = AHEAD * getattr(engine, "_max_workers", TRIES)
-        return lambda work, *columns: _spread(lambda *row: engine.submit(work, *row), room, zip(*columns))
     if callable(engine):
         return engine
     raise TypeError(

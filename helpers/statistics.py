@@ -8,6 +8,8 @@ saved and sent: plain arrays and numbers.
 import numpy as np
 import torch
 
+ROUNDING = 16  # a unit's mean square may be so many times its variance before that is computed with more care
+
 
 class Statistic:
     """What the statistics share: they are saved as the attributes named in `kept`."""
@@ -69,14 +71,20 @@ class Moments(Statistic):
 
     def update(self, h, start, peaks):
         """See the module."""
-        units, count = h.shape[1], h.numel() // h.shape[1]
-        if not self.count:  # sums of squares are exact about a value near the mean, and 0 where a unit is constant
-            self.mean = _by_place(h[:1]).view(-1, units).double().mean(dim=0).cpu().numpy()
-        shift = torch.from_numpy(self.mean).float()
-        apart = _by_place(h) - shift.to(h.device).repeat(h.shape[2] * h.shape[3])
-        mean = _sums(apart, units) / count
-        spread = _sums(apart.square_(), units) - count * mean**2
-        self._add(count, shift.double().numpy() + mean, spread.clip(0))
+        count = h.numel() // h.shape[1]
+        mean, square = (_sums(h, power) / count for power in (1, 2))
+        spread = square - mean**2
+        close = np.flatnonzero(spread * ROUNDING < square)
+        if len(close):  # their squares hardly differ, so what rounding leaves of them says little: look at them apart
+            some = h[:, torch.from_numpy(close).to(h.device)]
+            first = some[0, :, 0, 0]
+            constant = (some == first[:, None, None]).all(dim=3).all(dim=2).all(dim=0)
+            shift = torch.where(constant, first, torch.from_numpy(mean[close]).to(first))
+            apart = some - shift[:, None, None]
+            rest = _sums(apart, 1) / count
+            mean[close] = shift.double().cpu().numpy() + rest
+            spread[close] = (_sums(apart, 2) / count - rest**2).clip(0)
+        self._add(count, mean, spread * count)
 
     def merge(self, other):
         """See the module."""
@@ -137,10 +145,12 @@ class Top(Statistic):
 
     def _add(self, values, rows):
         if self.values is not None:
+            later = bool(self.rows.amax() < rows.amin())
             values, rows = torch.cat([self.values, values], dim=1), torch.cat([self.rows, rows], dim=1)
-        by_row = rows.argsort(dim=1)
-        values, rows = values.gather(1, by_row), rows.gather(1, by_row)
-        order = values.argsort(dim=1, descending=True, stable=True)[:, : self.k]
+            if not later:
+                by_row = rows.argsort(dim=1)
+                values, rows = values.gather(1, by_row), rows.gather(1, by_row)
+        order = values.argsort(dim=1, descending=True, stable=True)[:, : self.k]  # stable: ties stay in order of rows
         self.values, self.rows = values.gather(1, order), rows.gather(1, order)
 
 
@@ -199,6 +209,13 @@ def _by_place(h):
     return h.permute(0, 2, 3, 1).flatten(1)  # (B, H * W * U), a view where h is channels-last
 
 
-def _sums(values, units):
-    """Sum (B, places * U) per unit: over images in float32, whose rounding is small for a few, then in float64."""
-    return values.sum(dim=0).view(-1, units).double().sum(dim=0).cpu().numpy()
+def _sums(h, power):
+    """Sum h, or its squares, per unit: over images in float32, whose rounding is small for a few, then in float64."""
+    rows = _by_place(h)
+    if power == 1:
+        sums = rows.sum(dim=0)
+    elif h.device.type == "cpu":  # where torch would write the squares down first
+        sums = torch.from_numpy(np.einsum("np,np->p", rows.numpy(), rows.numpy()))
+    else:
+        sums = rows.square().sum(dim=0)
+    return sums.view(-1, h.shape[1]).double().sum(dim=0).cpu().numpy()

@@ -1,5 +1,9 @@
 """Small networks that several test files use."""
 
+import contextlib
+import os
+import signal
+
 import torch
 from torch import nn
 
@@ -26,3 +30,22 @@ class Canvas(nn.Module):
 
     def advance(self, layer, h, extras):
         return (h.view(-1, *self.shape) if layer == 1 else h[:, :1] + self.zero), extras
+
+
+class Mortal(nn.Module):
+    """A tiny generator that kills the process it runs in, once: at the image with the first latent value `doomed`.
+
+    marker: a path; the file there says that it has happened. The process that made the network is spared.
+    """
+
+    def __init__(self, marker, doomed):
+        super().__init__()
+        self.inner, self.marker, self.doomed = pggan.Layers(tiny_generator()), str(marker), float(doomed)
+        self.latent, self.n_layers, self.maker = self.inner.latent, self.inner.n_layers, os.getpid()
+
+    def advance(self, layer, h, extras):
+        if layer == 1 and os.getpid() != self.maker and bool((h[:, 0] == self.doomed).any()):
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(self.marker, os.O_CREAT | os.O_EXCL))
+                os.kill(os.getpid(), signal.SIGKILL)
+        return self.inner.advance(layer, h, extras)

@@ -1,5 +1,8 @@
+import io
 import json
 import random
+import re
+import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -85,6 +88,27 @@ def test_progress_passes_items_on_and_stays_silent_when_short(monkeypatch, capsy
     monkeypatch.setenv("HELPERS_PROGRESS", switch)
     assert list(env.progress(iter("abc"), "letters", total=3)) == ["a", "b", "c"]
     assert capsys.readouterr().err.strip() == ""
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_bar_without_items_shows_speed_and_time_left_where_somebody_looks(monkeypatch, terminal):
+    monkeypatch.setenv("HELPERS_PROGRESS", "1")
+    monkeypatch.setattr(sys, "stderr", Terminal() if terminal else io.StringIO())
+    with env.progress(None, "survey", 100, " images") as bar:
+        bar.update(10)
+        assert "survey" not in sys.stderr.getvalue()  # before two seconds
+        if terminal:
+            bar.start_t -= 5
+            bar.last_print_t -= 5
+        bar.update(40)
+        shown = sys.stderr.getvalue()
+    assert bool(re.search(r"survey:  50%.*50/100 \[00:05<00:05, .*images/s\]", shown)) is terminal
+    assert terminal or not shown
 
 
 def test_environment_is_in_order_here():
