@@ -6,6 +6,7 @@ PY ?= .venv/bin/python
 
 ifeq ($(PY),.venv/bin/python)
 READY := .venv/.ready
+CLUSTER := .venv/.cluster
 endif
 
 .PHONY: help run lab test lint notebooks bench clean browser
@@ -26,7 +27,7 @@ run: $(READY)
 lab: $(READY)
 	$(PY) -m jupyterlab --notebook-dir=notebooks $(shell [ "$$(id -u)" != 0 ] || echo --allow-root)
 
-test: lint browser
+test: lint browser $(CLUSTER)
 	$(PY) -m pytest -q
 
 lint: $(READY)
@@ -56,6 +57,11 @@ browser:
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+# ipyparallel and dask for the tests on clusters; without them, as in an environment of your own, those are skipped.
+.venv/.cluster: requirements-cluster.lock .venv/.ready
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-cluster.lock && touch $@ || \
+		echo "requirements-cluster.lock could not be installed: the cluster tests will be skipped"
 
 clean:
 	rm -rf .venv data/cache executed figures *.egg-info .pytest_cache .ruff_cache

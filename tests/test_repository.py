@@ -150,3 +150,7 @@ def test_lock_names_every_requirement_with_an_exact_version():
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lock.values())
     assert lock["torch"] == "torch==2.13.0"
     assert all(">=" in line and "#" in line for line in wanted.values())
+    extra, asked = names("requirements-cluster.lock"), names("requirements-cluster.txt")
+    assert set(asked) <= set(extra) and not set(extra) & set(lock)
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in extra.values())
+    assert all(">=" in line and "#" in line for line in asked.values())
