@@ -6,8 +6,8 @@
 Every pair has a new number and stands as A and B, in random order on random sides. The key says what was what and
 is written apart: whoever looks at the sheets must not see it. The rater writes one line per pair into a CSV with the
 header number,label_a,label_b,better,rater: label normal or artifact by the criteria of the data card, better a, same
-or b. A method is NAME=KIND,layer,portion,scale, as in `recipes.Recipe`; the held-out artifacts are corrected by it,
-and so many held-out normals. `join` makes the vote file of `helpers/rating.py`.
+or b. A method is NAME=KIND,layer,portion,scale, as in `recipes.Recipe`; so many held-out artifacts and normals, evenly
+spread over all of them, are corrected by it. `join` makes the vote file of `helpers/rating.py`.
 """
 
 import argparse
@@ -130,6 +130,12 @@ def recipes(words):
     return found
 
 
+def spread(ids, count):
+    """Take so many ids, evenly spread over all of them, or all where there are fewer."""
+    count = min(count, len(ids))
+    return [ids[n * len(ids) // count] for n in range(count)]
+
+
 def correction(domain, scores, recipe):
     """Return a function of ids -> their images corrected by a recipe."""
 
@@ -166,7 +172,7 @@ def main(words=None):
         artifacts = domain.split(domains.TRAIN)[0]
         thresholds = survey.thresholds(domain.flow, domain.latents(domains.POOL[: a.surveyed]))
         scores = units.defective_scores(domain.flow, domain.latents(artifacts), domain.masks(artifacts), thresholds)
-        held = [ids[:count] for ids, count in zip(domain.split(domains.TEST), (a.artifacts, a.normals))]
+        held = [spread(ids, count) for ids, count in zip(domain.split(domains.TEST), (a.artifacts, a.normals))]
         corrected = {name: correction(domain, {"DS": scores}, recipe) for name, recipe in methods.items()}
         pairs = [(i, name) for name in methods for ids in held for i in ids]
         paths = make(a.out, a.key, pairs, domain.images, corrected, a.seed)
