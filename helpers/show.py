@@ -157,9 +157,10 @@ def bars(values, xlabel="", title=None, reference=None, height=None):
     fig, ax = figure(height or 0.9 + 0.32 * len(values))
     for i, (name, given) in enumerate(values.items()):
         value, *interval = given if isinstance(given, tuple) else (given,)
+        colour = COLOURS.get(name, "black")  # the name stands beside it, so no colour need tell it apart
         if interval:
-            ax.plot(interval, (i, i), color=_colour(name, i), linewidth=2.2, solid_capstyle="butt")
-        ax.plot(value, i, _MARKERS[i % len(_MARKERS)], color=_colour(name, i), markersize=7)
+            ax.plot(interval, (i, i), color=colour, linewidth=2.2, solid_capstyle="butt")
+        ax.plot(value, i, _MARKERS[i % len(_MARKERS)], color=colour, markersize=7)
         ax.annotate(f"{value:.3g}", (value, i), (0, 7), textcoords="offset points", ha="center", fontsize=8)
     for name, x in (reference or {}).items():
         ax.axvline(x, color=GREY, linestyle="--", label=name)

@@ -257,6 +257,17 @@ def test_bars_show_values_intervals_and_the_reference():
     assert ax.get_legend_handles_labels()[1] == ["start"]
 
 
+def test_bars_keep_the_house_colours_for_the_names_they_belong_to():
+    names = ["as they are", "normal", "b", "c", "d", "artifact", "e", "f"]
+    values = {name: (float(i), i - 0.5, i + 0.5) for i, name in enumerate(names)}
+    ax = show.bars(values, reference={"start": 1.0}).axes[0]
+    drawn = {
+        name: {line.get_color() for line in ax.lines if set(line.get_ydata()) == {i}} for i, name in enumerate(names)
+    }
+    assert drawn.pop("normal") == {show.NORMAL} and drawn.pop("artifact") == {show.ARTIFACT}
+    assert set().union(*drawn.values()) == {"black"}
+
+
 def test_heatmap_writes_its_numbers():
     fig = show.heatmap([[1, 2.5], [3, -4]], ["a", "b"], ["x", "y"], fmt=".1f", centre=0)
     assert texts(fig.axes[0]) == ["1.0", "2.5", "3.0", "-4.0"]
