@@ -1,13 +1,15 @@
 """What is studied: a generator with its discriminator, feature networks, real images and labelled ids."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 
 import torch
 from safetensors.torch import load_file
 
-from helpers import checkpoints, churches, classifier, env, features, gradcam, latents, store
+from helpers import checkpoints, churches, classifier, env, features, folders, gradcam, latents, paper, store
 from helpers import labels as label_table
 from helpers.flow import Flow
+from helpers.paper import Absent
 
 # Ids of generations. The labelled ones are cut once and for all: what is fitted or ranked uses TRAIN, what is chosen
 # among settings TUNE, what is reported as held out TEST. POOL is never labelled: top images, thresholds, surveys.
@@ -26,6 +28,7 @@ class Domain:
     masks, and the mean evidence (h, w) it gives to normal images (see `classifier.fit_local`, `gradcam`).
     evaluation: another network, which only ever measures. render: ids -> uint8 images and label maps;
     classes: the names of their labels. labels: the table of labelled generations.
+    A part that was not given to `load` is a `paper.Absent`: using it raises a ValueError that says what to give.
     """
 
     name: str
@@ -75,7 +78,7 @@ class Domain:
     def masks(self, ids, level=0.5):
         """Return the defect masks L_a of generations by id: bool (N, R, R)."""
         side = self.flow.resolution(self.flow.n_layers)
-        images = (self.images(part) for part in latents.batches(list(ids), 256))
+        images = (self.images(part) for part in latents.batches(list(ids), _chunk(256, side)))
         masks = (gradcam.binary_mask(self.cams(part), level) for part in images)
         return torch.cat([torch.zeros(0, side, side, dtype=torch.bool), *masks])
 
@@ -84,8 +87,8 @@ class Domain:
 
         A PGGAN discriminator compares the images of a batch (minibatch deviation), so its output depends on
         the company. Here an image stands in a group of its own copies (deviation 0); or, with
-        companions (3, 3, R, R), in a group with these fixed images. Raises ValueError for companions of
-        another shape. Explained in notebook 01.
+        companions (3, 3, R, R), in a group with these fixed images. A U-net GAN's compares nothing.
+        Raises ValueError for companions of another shape. Explained in notebook 01.
         """
         if companions is not None and (len(companions) == 0 or companions.shape[1:] != images.shape[1:]):
             shape = ", ".join(map(str, images.shape[1:]))
@@ -93,27 +96,133 @@ class Domain:
         device = next(self.discriminator.parameters()).device
         out = [torch.zeros(0)]
         with torch.no_grad():
-            for part in latents.batches(images, 64):
+            for part in latents.batches(images, _chunk(64, images.shape[-1])):
                 part = part.to(device)
                 # Groups are strided: an image and its companions lie len(part) apart.
                 group = [part, *(c.to(device).expand_as(part) for c in (() if companions is None else companions))]
-                out.append(self.discriminator(torch.cat(group), group=len(group))[: len(part)].cpu())
+                grouped = {"group": len(group)} if hasattr(self.discriminator, "group") else {}
+                out.append(self.discriminator(torch.cat(group), **grouped)[: len(part)].cpu())
         return torch.cat(out)
 
 
-def load(name="churches"):
+def load(
+    name="churches",
+    weights=None,
+    discriminator=None,
+    images=None,
+    labels=None,
+    backbone=None,
+    evaluation=None,
+    download=False,
+):
     """Load a domain: the first line of every notebook.
 
-    Raises ValueError for an unknown name; weight files are checked against their manifest first.
+    name: "churches", the embedded one, which takes nothing else; or any name for a domain of your own files:
+    weights, discriminator: weight files, or names of `published.REGISTRY`; one file may hold both networks.
+    images: a folder of real images, cut and resized to the generator's size. labels: a CSV of `widgets.labeller`
+    with ids of TRAIN (2,000, as in the paper), TUNE and TEST; the heads are fitted on those of TRAIN and kept in the
+    cache. backbone: a ResNet-18 weight file, by default the published ImageNet one where there are labels.
+    evaluation: None for the suite's own network, "inception" for FID's. download: fetch published files if need be.
+    Raises ValueError for what does not fit, FileNotFoundError for what is missing. Explained in notebook 07.
     """
-    if name != "churches":
-        raise ValueError(f"unknown domain {name!r}: the embedded one is 'churches'")
+    given = weights, discriminator, images, labels, backbone, evaluation
+    if name == "churches":
+        if download or any(part is not None for part in given):
+            raise ValueError("'churches' is the embedded domain and takes no files: give yours a name of its own")
+        return _churches()
+    if weights is None or not isinstance(name, str) or not name:
+        raise ValueError(f"unknown domain {name!r}: the embedded one is 'churches', any other needs a name and weights")
+    device, table = env.device(), None
+    flow = checkpoints.load_generator(paper.located(weights, download))
+    flow.network.to(device)
+    side = flow.resolution(flow.n_layers)
+    if labels is not None:
+        table = _usable(label_table.read(labels), labels)
+    network = backbone if backbone is not None or table is None else "resnet18"
+    if network is not None:
+        network = paper.Sized(features.load(paper.located(network, download)), paper.SIDE, "ResNet-18").to(device)
+    heads = Absent("heads, since it has no labels", "labels=, a CSV of widgets.labeller")
+    domain = Domain(
+        name=name,
+        flow=flow,
+        discriminator=_discriminator(discriminator, download, side),
+        backbone=network or Absent("backbone", "backbone=, such as the published 'resnet18'"),
+        head=heads,
+        detector=heads,
+        baseline=heads,
+        evaluation=paper.evaluation(evaluation, download).to(device),
+        render=Absent("real images", "images=, a folder") if images is None else folders.open_folder(images, side),
+        classes=(),
+        labels=Absent("labels", "labels=, a CSV of widgets.labeller") if table is None else table,
+    )
+    return domain if table is None else replace(domain, **_fitted(domain))
+
+
+def _chunk(count, side):
+    """Fewer images at a time where they are larger than 64 pixels, but some."""
+    return max(4, count * 64**2 // max(side, 64) ** 2)
+
+
+def _usable(table, path):
+    """Return the label table if every id lies in a split, and is there once."""
+    known = {*TRAIN, *TUNE, *TEST}
+    beyond = [i for i in table.ids if i not in known]
+    if beyond:
+        raise ValueError(
+            f"{path} labels image {beyond[0]}, which is in no split: label ids of domains.TRAIN, TUNE and TEST, "
+            f"{min(known)} to {max(known)}"
+        )
+    twice = [i for i, count in Counter(table.ids).items() if count > 1]
+    if twice:
+        raise ValueError(f"{path} labels image {twice[0]} twice: keep the rows of one rater and pass (`labels.only`)")
+    return table
+
+
+def _discriminator(source, download, side):
+    if source is None:
+        return Absent("discriminator", "discriminator=, a file that holds one; it may be the generator's own file")
+    network = checkpoints.load_discriminator(paper.located(source, download))
+    wanted = getattr(network, "resolution", 4 * 2 ** (len(network.channels) - 1))
+    if wanted != side:
+        raise ValueError(f"the discriminator judges images of {wanted} px, the generator draws {side} px: take its own")
+    return network.to(env.device())
+
+
+def _fitted(domain):
+    """Fit the heads on the labels of TRAIN and as many real images as REAL_TRAIN has, or the folder."""
+    train = set(TRAIN)
+    ids = [i for i in domain.labels.ids if i in train]
+    here = 0 if isinstance(domain.render, Absent) else len(domain.render)
+    artifacts = set(domain.labels.artifacts)
+    said = torch.tensor([classifier.ARTIFACT if i in artifacts else classifier.NORMAL for i in ids])
+    if len(said.unique()) < 2:
+        raise ValueError(f"of the labels, {len(ids)} are of domains.TRAIN: artifacts and normals are needed among them")
+
+    def heads(ids, real):
+        side = domain.flow.resolution(domain.flow.n_layers)
+        sources = [(domain.images, part) for part in latents.batches(ids, _chunk(256, side))]
+        sources += [(domain.real, part) for part in latents.batches(real, _chunk(256, side))]
+        sources = env.progress(sources, desc="fitting the heads")
+        maps = torch.cat([domain.maps(source(part)) for source, part in sources])
+        targets = torch.cat([said, torch.full((len(real),), classifier.REAL)])
+        detector = classifier.fit_local(maps, targets)
+        baseline = gradcam.evidence(maps[targets == classifier.NORMAL], detector).mean(dim=0)
+        head = classifier.fit(maps.mean(dim=(2, 3)), targets) if real else None
+        return head and list(head), list(detector), baseline
+
+    head, detector, baseline = store.memo(f"heads of {domain.name}", heads, ids=ids, real=list(REAL_TRAIN[:here]))
+    parts = {"detector": classifier.Head(*detector), "baseline": baseline}
+    lack = Absent("classifier of three classes, since it has no real images", "images=, a folder")
+    return parts | {"head": classifier.Head(*head) if head else lack}
+
+
+def _churches():
     device = env.device()
     flow = checkpoints.load_generator(store.fetch("churches/generator.safetensors"))
     flow.network.to(device)
     heads = load_file(store.fetch("churches/heads.safetensors"))
     return Domain(
-        name=name,
+        name="churches",
         flow=flow,
         discriminator=checkpoints.load_discriminator(store.fetch("churches/discriminator.safetensors")).to(device),
         backbone=features.load(store.fetch("churches/backbone.safetensors")).to(device),

@@ -1,7 +1,6 @@
 """Hand out shipped data files only after checking them, and remember the results of expensive steps."""
 
 import hashlib
-import inspect
 import json
 import os
 import re
@@ -13,10 +12,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from helpers import env
+from helpers import env, published
+from helpers.fingerprint import NUMBERS, code, content
+from helpers.published import sha256
 
 MANIFEST = "manifest.json"
-NUMBERS = "biufc"  # the kinds of NumPy dtype that are numbers: bool, int, uint, float, complex
 _verified = {}  # path -> (mtime, size) at the time its hash was right, so that each file is hashed once
 
 
@@ -25,13 +25,20 @@ def data_root():
     return Path(os.environ.get("HELPERS_DATA") or env.ROOT / "data")
 
 
-def fetch(name):
-    """Return the path of a shipped data file after checking its size and sha256 against its folder's manifest.
+def fetch(name, download=False):
+    """Return the path of a shipped or a published data file after checking it.
 
-    name: like "churches/generator.safetensors". Raises ValueError for a name outside the manifest and for a
-    truncated or altered file, FileNotFoundError for a missing one. Used by every notebook through `domains`.
+    name: like "churches/generator.safetensors", whose size and sha256 must be its folder's manifest's; or
+    "published/NAME", a name of `published.REGISTRY`, whose file lies in data/published or HELPERS_PUBLISHED and is
+    downloaded from its authors if it is not there and download=True, its licence shown first.
+    Raises ValueError for an unknown name and for a truncated or altered file, FileNotFoundError for a missing one,
+    OSError if a download fails. Used by every notebook through `domains`.
     """
     folder, _, rest = str(name).partition("/")
+    if folder == "published":
+        return published.fetch(rest, data_root() / folder, download)
+    if download:
+        raise ValueError(f"{name!r} is shipped, not downloaded: leave download out")
     path, entries = data_root() / str(name), _manifest(folder)
     if rest not in entries:
         raise ValueError(f"there is no data file {name!r}, the manifest of data/{folder} lists: {', '.join(entries)}")
@@ -65,12 +72,6 @@ def _manifest(folder):
         known = sorted(p.parent.name for p in data_root().glob(f"*/{MANIFEST}"))
         raise ValueError(f"there is no data folder {folder!r} with a manifest, there is: {', '.join(known) or 'none'}")
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def sha256(path):
-    """Hash a file without loading it whole; returns the hexadecimal digest."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def memo(name, fn, /, **params):
@@ -112,57 +113,11 @@ def _key(name, fn, params):
         raise TypeError(
             f"the params of memo must be plain JSON values ({error}): pass ids and numbers, and let fn refer to tensors"
         ) from None
-    parts = [plain, _code(fn), str(env.smoke()), env.device().type]
+    parts = [plain, code(fn), str(env.smoke()), env.device().type]
     # Figures and widgets compute nothing, so editing them keeps the cache.
     sources = [p for p in Path(__file__).parent.glob("*.py") if p.stem not in ("show", "widgets")]
     parts += [sha256(path) for path in sorted([*sources, *data_root().glob(f"*/{MANIFEST}")])]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
-
-
-def _code(fn, path=()):
-    """Describe a function: its name, bytecode and the plain values, tensors and own functions it refers to."""
-    if not inspect.isfunction(fn):
-        if inspect.isbuiltin(fn) or inspect.isclass(fn):
-            return f"{fn.__module__}.{fn.__qualname__}"
-        raise TypeError(f"memo takes a plain function, got {type(fn).__name__}: wrap it in a lambda")
-    used = {name: cell.cell_contents for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or ())}
-    if not fn.__module__.startswith("helpers."):  # those sources are in the key already
-        used |= {name: fn.__globals__[name] for name in _names(fn.__code__) if name in fn.__globals__}
-    seen = []
-    for name, value in sorted(used.items()):
-        own = inspect.isfunction(value) and value.__module__ == fn.__module__ and value not in path
-        seen.append((name, _code(value, (*path, fn)) if own and value is not fn else content(value)))
-    whole = fn.__module__, fn.__qualname__, _bytecode(fn.__code__), content((fn.__defaults__, fn.__kwdefaults__)), seen
-    return hashlib.sha256(str(whole).encode()).hexdigest()
-
-
-def _names(code):
-    inner = [_names(const) for const in code.co_consts if inspect.iscode(const)]
-    return set(code.co_names).union(*inner)
-
-
-def _bytecode(code):
-    consts = [_bytecode(const) if inspect.iscode(const) else content(const) for const in code.co_consts]
-    return str((code.co_code.hex(), consts, code.co_names))
-
-
-def content(value):
-    """Describe a value by its content where that is plain, by its type's name where it is not."""
-    if isinstance(value, torch.Tensor) and value.layout == torch.strided:
-        flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        return f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(flat).hexdigest()}"
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in NUMBERS:
-        return f"{value.dtype} {value.shape} {hashlib.sha256(np.ascontiguousarray(value)).hexdigest()}"
-    if isinstance(value, dict):
-        return str([(repr(key), content(item)) for key, item in value.items()])
-    if isinstance(value, list | tuple | set | frozenset):
-        items = [content(item) for item in value]
-        return str(sorted(items) if isinstance(value, set | frozenset) else items)
-    if value is None or isinstance(value, bool | int | float | str | range):
-        return repr(value)
-    if inspect.isfunction(value):
-        return _bytecode(value.__code__)
-    return getattr(value, "__qualname__", type(value).__qualname__)
 
 
 def _pack(value, tensors):

@@ -1,13 +1,19 @@
+import warnings
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from helpers import classifier, domains, features, gradcam, pggan, store
+from helpers import classifier, correct, domains, features, gradcam, pggan, store, survey, unetgan, units
+from helpers import published as registry
 from helpers.domains import POOL, REAL_REFERENCE, REAL_TEST, REAL_TRAIN, TEST, TRAIN, TUNE, Domain
 from helpers.flow import Flow
 from helpers.labels import Labels
 from helpers.latents import latents
+from tests import published, published_later
 
 has_data = pytest.mark.skipif(
     not (store.data_root() / "churches" / store.MANIFEST).exists(),
@@ -263,3 +269,212 @@ def test_masks_cover_little_of_normal_images_and_hardly_any_artifact_goes_withou
     artifacts, normals = churches.split(TEST)
     assert churches.masks(normals[:150]).float().mean() <= 0.2
     assert churches.masks(artifacts[:150]).any(dim=2).any(dim=1).float().mean() > 0.9
+
+
+# A domain of one's own, at the paper's size: small networks in the published layouts, 256 pixels
+
+UNITS, LATENT = (8, 8, 8, 7, 6, 5, 4), 9
+LABELLED = [0, 1, 2, 3, 4, 5, 1400, 1401, 900, 901, 2500]  # eight of TRAIN, two of TEST, one of TUNE
+DEFECTS = {1, 3, 4, 1401, 901}
+
+
+def unet_file():
+    torch.manual_seed(2)
+    generator = unetgan.Generator(UNITS, LATENT)
+    for key, value in generator.state_dict().items():
+        if key.endswith("bias"):
+            value.normal_()
+    return {"G_ema": generator.state_dict(), "D": unetgan.Discriminator(UNITS[:0:-1]).state_dict()}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Weights of every kind, a backbone in torchvision's layout, a folder of real images and a label table."""
+    folder = tmp_path_factory.mktemp("files")
+    torch.manual_seed(1)
+    torch.save(published.genforce_file(UNITS, LATENT), folder / "pggan.pth")
+    torch.save(published_later.genforce_style_file(UNITS, LATENT), folder / "stylegan2.pth")
+    torch.save(unet_file(), folder / "unetgan.pth")
+    torch.save(published.dissection_file(UNITS, LATENT), folder / "dissection.pth")
+    torch.save(published.genforce_file(UNITS[:5], LATENT), folder / "small.pth")
+    torch.save(features.ResNet18(8, "imagenet", classes=10).state_dict(), folder / "resnet18.pth")
+    (folder / "real").mkdir()
+    for i, image in enumerate(np.random.default_rng(0).integers(0, 255, (6, 30, 40, 3), np.uint8)):
+        Image.fromarray(image).save(folder / "real" / f"{i}.png")
+    rows = [f"{i},{'artifact,stain' if i in DEFECTS else 'normal,'},ann" for i in LABELLED]
+    (folder / "labels.csv").write_text("\n".join(["id,label,type,rater", *rows]) + "\n")
+    return folder
+
+
+def own(files, kind, **more):
+    parts = {"discriminator": "pggan.pth" if kind == "dissection" else f"{kind}.pth", "backbone": "resnet18.pth"}
+    parts |= {"images": "real", "labels": "labels.csv"} | more
+    parts = {name: file if file is None else files / file for name, file in parts.items()}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "images in .* are not all 256 x 256")
+        return domains.load(f"own {kind}", files / f"{kind}.pth", **parts)
+
+
+@has_data
+@pytest.mark.parametrize(("kind", "layers"), [("pggan", 15), ("dissection", 15), ("stylegan2", 14), ("unetgan", 14)])
+def test_every_step_runs_on_published_layouts_at_256_pixels(files, kind, layers):
+    domain = own(files, kind)
+    flow = domain.flow
+    assert domain.name == f"own {kind}" and flow.n_layers == layers and flow.resolution(layers) == 256
+    assert domain.evaluation.name == "the suite's evaluation network at 64 px" and domain.classes == ()
+    artifacts, normals = domain.split(TRAIN)
+    assert artifacts == [1, 3, 4, 1401] and normals == [0, 2, 5, 1400]
+    images = domain.images(artifacts)
+    assert images.shape == (4, 3, 256, 256) and images.std() > 0.01
+    scores = domain.d_values(images)
+    close(domain.d_values(images[[2, 0]]), scores[[2, 0]], 1e-4 * float(scores.abs().max()))
+    assert scores.shape == (4,) and scores.isfinite().all() and scores.std() > 0
+    assert domain.maps(images).shape == (4, 64, 8, 8)  # P6: a grid of at least 7 x 7
+    assert domain.cams(images).shape == (4, 256, 256)
+    masks = domain.masks(artifacts)
+    assert torch.equal(masks, gradcam.binary_mask(domain.cams(images))) and masks.any()
+    assert domain.evaluation.pooled(images).shape == (4, domain.evaluation.network.units)
+
+    levels = survey.thresholds(flow, domain.latents(POOL[:6]), layers=[1, 2, 3, 4])
+    ds = units.defective_scores(flow, domain.latents(artifacts), masks, levels)
+    assert [len(ds[layer]) for layer in (1, 2, 3, 4)] == [flow.units(layer) for layer in (1, 2, 3, 4)]
+    edits = correct.sequential(ds, stop_layer=4)
+    corrected = domain.images(artifacts, edits)
+    assert corrected.shape == images.shape and (corrected - images).abs().max() > 1e-3
+    assert torch.equal(domain.images(artifacts), images)
+    local = domain.images(artifacts[:1], correct.local(ds, masks[:1], stop_layer=4))
+    assert local.shape == (1, 3, 256, 256)
+
+
+@has_data
+def test_the_heads_are_those_fitted_on_the_training_labels_and_the_real_images(files):
+    domain = own(files, "pggan")
+    ids = [i for i in LABELLED if i in TRAIN]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        maps = domain.maps(torch.cat([domain.images(ids), domain.real(range(6))]))
+    targets = torch.tensor([int(i in DEFECTS) for i in ids] + [classifier.REAL] * 6)
+    head, detector = classifier.fit(maps.mean(dim=(2, 3)), targets), classifier.fit_local(maps, targets)
+    close(domain.head.weight, head.weight, 1e-3)
+    close(domain.detector.weight, detector.weight, 1e-3)
+    close(domain.baseline, gradcam.evidence(maps[targets == classifier.NORMAL], detector).mean(0), 1e-3)
+    probabilities = classifier.predict(head, maps.mean(dim=(2, 3)))[: len(ids)]
+    assert torch.equal(domain.classify(domain.images(ids)), probabilities.argmax(dim=1))
+    plain = features.load(files / "resnet18.pth")
+    close(domain.backbone.maps(domain.images(ids)), plain.maps(domain.images(ids)), 1e-4)
+
+
+@has_data
+def test_fitted_heads_are_kept_but_never_for_another_generator(files, capsys):
+    first = own(files, "dissection")
+    capsys.readouterr()
+    again = own(files, "dissection")
+    assert capsys.readouterr().out.count("cached:") == 1 and torch.equal(first.head.weight, again.head.weight)
+    torch.manual_seed(3)
+    torch.save(published.dissection_file(UNITS, LATENT), files / "other.pth")
+    other = own(files, "other", discriminator="pggan.pth")
+    assert "cached:" not in capsys.readouterr().out and not torch.equal(first.head.weight, other.head.weight)
+
+
+@has_data
+def test_the_full_width_backbone_of_the_paper_loads_as_torchvision_stores_it(files):
+    torch.save(features.ResNet18(64, "imagenet").state_dict(), files / "full.pth")
+    domain = own(files, "small", backbone="full.pth", images=None, labels=None, discriminator=None)
+    assert domain.flow.resolution(domain.flow.n_layers) == 64
+    images = domain.images([0])
+    maps = domain.maps(images)
+    assert maps.shape == (1, 512, 8, 8)  # 64 pixels are enlarged, a map of 2 x 2 would show nothing
+    enlarged = F.interpolate(images, (256, 256), mode="bilinear", antialias=True)
+    close(maps, features.load(files / "full.pth").maps(enlarged), 1e-4)
+
+
+@has_data
+def test_what_was_not_given_is_asked_for_where_it_is_needed(files):
+    domain = own(files, "dissection", discriminator=None, images=None, labels=None, backbone=None)
+    images = domain.images([0, 1])
+    assert images.shape == (2, 3, 256, 256) and domain.evaluation.pooled(images).shape[0] == 2
+    for use, message in (
+        (lambda: domain.d_values(images), "no discriminator: load it with discriminator="),
+        (lambda: domain.discriminator(images), "no discriminator"),
+        (lambda: domain.real([0]), "no real images: load it with images=, a folder"),
+        (lambda: domain.labels.artifacts, "no labels: load it with labels=, a CSV of widgets.labeller"),
+        (lambda: domain.split(TRAIN), "no labels"),
+        (lambda: len(domain.labels), "no labels"),
+        (lambda: domain.maps(images), "no backbone: load it with backbone="),
+        (lambda: domain.masks([0]), "no backbone"),
+        (lambda: classifier.predict(domain.head, torch.zeros(1, 64)), "no heads, since it has no labels"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            use()
+    with_backbone = own(files, "dissection", discriminator=None, images=None, labels=None)
+    for use in (with_backbone.classify, with_backbone.cams):
+        with pytest.raises(ValueError, match="no heads, since it has no labels: load it with labels="):
+            use(images)
+
+
+@has_data
+def test_without_real_images_there_are_masks_but_no_classes(files):
+    domain = own(files, "pggan", images=None)
+    assert domain.masks([1, 3]).shape == (2, 256, 256)
+    with pytest.raises(ValueError, match="no classifier of three classes, since it has no real images: .*images="):
+        domain.classify(domain.images([0]))
+
+
+@has_data
+def test_real_images_come_from_the_folder_at_the_generators_size(files):
+    domain = own(files, "small", labels=None, backbone=None)
+    with pytest.warns(UserWarning, match="are not all 64 x 64: those of another size are cut"):
+        real = domain.real(range(6))
+    assert real.shape == (6, 3, 64, 64) and real.min() >= -1 and real.max() <= 1 and real.std() > 0.2
+    with pytest.raises(ValueError, match="has 6 images, ids 0 to 5, but image 10000 was asked for"):
+        domain.real(REAL_REFERENCE[:2])
+
+
+@has_data
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"weights": "nowhere.pth"}, FileNotFoundError, "nowhere.pth is neither a file nor a published name"),
+        ({"weights": "resnet18.pth"}, ValueError, "no progressive GAN, StyleGAN2 or U-net GAN"),
+        ({"weights": "d.pth"}, ValueError, "d.pth holds a discriminator: load it with load_discriminator"),
+        ({"discriminator": "dissection.pth"}, ValueError, "dissection.pth holds a generator"),
+        ({"discriminator": "small.pth"}, ValueError, "judges images of 64 px, the generator draws 256 px"),
+        ({"discriminator": "nowhere.pth"}, FileNotFoundError, "neither a file nor a published name"),
+        ({"backbone": "pggan.pth"}, ValueError, "first convolution of shape|no readable weight file"),
+        ({"images": "nowhere"}, FileNotFoundError, "there is no folder .*nowhere of real images"),
+        ({"images": "nothing"}, ValueError, "nothing holds no image"),
+        ({"labels": "beyond.csv"}, ValueError, "labels image 12000, which is in no split: label ids of .*0 to 3499"),
+        ({"labels": "twice.csv"}, ValueError, "labels image 3 twice: keep the rows of one rater"),
+        ({"labels": "held_out.csv"}, ValueError, "of the labels, 0 are of domains.TRAIN: artifacts and normals"),
+        ({"labels": "nowhere.csv"}, FileNotFoundError, "nowhere.csv"),
+    ],
+)
+def test_files_that_do_not_fit_are_refused(files, change, error, message):
+    torch.save(published.genforce_file(UNITS, LATENT)["discriminator"], files / "d.pth")
+    (files / "nothing").mkdir(exist_ok=True)
+    head = "id,label,type,rater\n"
+    (files / "beyond.csv").write_text(head + "3,normal,,ann\n12000,artifact,stain,ann\n")
+    (files / "twice.csv").write_text(head + "3,normal,,ann\n3,artifact,stain,bob\n")
+    (files / "held_out.csv").write_text(head + "900,normal,,ann\n901,artifact,stain,ann\n")
+    parts = {"weights": "pggan.pth", "backbone": "resnet18.pth"} | change
+    with pytest.raises(error, match=message):
+        domains.load("own", **{name: files / file for name, file in parts.items()})
+
+
+def test_the_embedded_domain_takes_no_files_and_another_needs_them(tmp_path):
+    for given in ({"weights": "a.pth"}, {"images": tmp_path}, {"evaluation": "inception"}, {"download": True}):
+        with pytest.raises(ValueError, match="'churches' is the embedded domain and takes no files"):
+            domains.load("churches", **given)
+    with pytest.raises(ValueError, match="unknown domain 'faces': .* any other needs a name and weights"):
+        domains.load("faces", images=tmp_path)
+
+
+def test_a_published_name_stands_for_its_file_and_labels_ask_for_the_published_backbone(files, monkeypatch, tmp_path):
+    monkeypatch.setenv("HELPERS_PUBLISHED", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="put proggan_churchoutdoor-7e701dd5.pth into"):
+        domains.load("pggan-church", "pggan-churchoutdoor")
+    entry = registry.REGISTRY["pggan-churchoutdoor"]._replace(sha256="")
+    monkeypatch.setitem(registry.REGISTRY, "pggan-churchoutdoor", entry)
+    (tmp_path / entry.file).write_bytes((files / "dissection.pth").read_bytes())
+    with pytest.raises(FileNotFoundError, match="put resnet18-f37072fd.pth into"):
+        domains.load("pggan-church", "pggan-churchoutdoor", labels=files / "labels.csv")

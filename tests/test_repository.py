@@ -16,11 +16,13 @@ DATA = sorted(path.parent for path in (ROOT / "data").glob(f"*/{store.MANIFEST}"
 
 # A module may import only from the ones before it.
 ORDER = (
-    *("env", "store", "latents", "pggan", "styleops", "stylegan2", "spectral", "unetgan", "traced", "flow"),
+    *("env", "download", "published", "fingerprint", "store"),
+    *("latents", "pggan", "styleops", "stylegan2", "spectral", "unetgan", "traced", "flow"),
     *("features", "unpickle", "layouts", "later_layouts", "checkpoints"),
     *("canvas", "churches", "labels", "frechet", "metrics", "truth", "rating"),
-    *("classifier", "gradcam", "domains", "tails", "statistics", "engines", "parts", "shards", "survey"),
-    *("units", "concepts", "correct", "planted", "pictures", "show"),
+    *("classifier", "gradcam", "folders", "paper", "domains"),
+    *("tails", "statistics", "engines", "parts", "shards", "survey"),
+    *("units", "concepts", "correct", "evaluation", "planted", "pictures", "show"),
     *("labelling", "replay", "recipes", "panels", "previews", "blind", "moves", "views", "raters", "widgets"),
 )
 

@@ -1,0 +1,74 @@
+"""Real images from a folder of files, by id: read when asked for, so that a folder of any size costs no memory."""
+
+import hashlib
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+KINDS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Images by id: ids -> (uint8 (N, 3, size, size), None), None because nobody knows their label maps.
+
+    names: the files below `path`, in the order of their ids. Images of another size are cut to the middle square and
+    resized, with one warning. Raises ValueError for an id the folder is too small for, and for a damaged file.
+    """
+
+    path: str
+    names: tuple
+    size: int
+
+    def __len__(self):
+        return len(self.names)
+
+    def __call__(self, ids):
+        ids = [int(i) for i in ids]
+        beyond = [i for i in ids if not 0 <= i < len(self)]
+        if beyond:
+            raise ValueError(
+                f"{self.path} has {len(self)} images, ids 0 to {len(self) - 1}, but image {beyond[0]} was asked for: "
+                "put more images there, or ask for less"
+            )
+        images = np.empty((len(ids), self.size, self.size, 3), np.uint8)
+        for row, i in zip(images, ids):
+            row[:] = self._read(Path(self.path, self.names[i]))
+        return torch.from_numpy(images).permute(0, 3, 1, 2), None
+
+    def _read(self, path):
+        try:
+            with Image.open(path) as file:
+                image = ImageOps.exif_transpose(file).convert("RGB")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ValueError(f"{path} is no image that can be read ({error}): replace or remove it") from None
+        if image.size != (self.size, self.size):
+            warnings.warn(
+                f"images in {self.path} are not all {self.size} x {self.size}: "
+                "those of another size are cut to their middle square and resized",
+                stacklevel=4,
+            )
+            side, (width, height) = min(image.size), image.size
+            left, top = (width - side) // 2, (height - side) // 2
+            image = image.crop((left, top, left + side, top + side))  # first, so that nothing bleeds in from outside
+            image = image.resize((self.size, self.size), Image.Resampling.LANCZOS)
+        return np.asarray(image)
+
+
+def open_folder(path, size):
+    """Return the images below a folder as a Folder of size x size pixels.
+
+    Ids follow the hashes of the files' names: the same on every machine, and any range of ids is a fair sample.
+    Raises FileNotFoundError without such a folder, ValueError if no image is in it.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"there is no folder {path} of real images: check the path")
+    names = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.suffix.lower() in KINDS]
+    if not names:
+        raise ValueError(f"{path} holds no image ({', '.join(KINDS)}): unpack the real images there")
+    return Folder(str(path), tuple(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())), size)

@@ -1,0 +1,98 @@
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from helpers import folders
+
+
+def save(path, size=(16, 16), colour=(10, 20, 30), **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path, **options)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for i in range(7):
+        save(tmp_path / ("deep/er" if i % 2 else "") / f"{i}.png", colour=(i, 2 * i, 3 * i))
+    (tmp_path / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+def test_images_come_by_id_as_they_are(folder):
+    found = folders.open_folder(folder, 16)
+    images, maps = found(range(7))
+    assert len(found) == 7 and maps is None
+    assert images.dtype == torch.uint8 and images.shape == (7, 3, 16, 16)
+    colours = [int(name.removeprefix("deep/er/").removesuffix(".png")) for name in found.names]
+    assert sorted(colours) == list(range(7)) and colours != list(range(7))  # no run of names is a run of ids
+    for image, i in zip(images, colours):
+        assert image.flatten(1).unique(dim=1).flatten().tolist() == [i, 2 * i, 3 * i]
+    assert torch.equal(found([5, 2])[0], images[[5, 2]]) and found([])[0].shape == (0, 3, 16, 16)
+
+
+def test_ids_do_not_depend_on_where_the_folder_lies(folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("moved") / "there"
+    os.symlink(folder, other)
+    assert folders.open_folder(str(other), 8).names == folders.open_folder(folder, 16).names
+
+
+def test_only_what_is_asked_for_is_read(folder):
+    (folder / "broken.png").write_bytes(b"\x89PNG broken")
+    found = folders.open_folder(folder, 16)
+    bad = found.names.index("broken.png")
+    assert len(found([i for i in range(8) if i != bad])[0]) == 7
+    with pytest.raises(ValueError, match="broken.png is no image that can be read .*: replace or remove it"):
+        found([bad])
+
+
+def test_a_truncated_image_is_named(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.jpg")
+    whole = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="a.jpg is no image that can be read .*truncated"):
+        folders.open_folder(tmp_path, 64)([0])
+
+
+def test_other_sizes_are_cut_to_the_middle_square_and_resized_and_this_is_said(tmp_path):
+    image = np.zeros((20, 40, 3), np.uint8)
+    image[:, 10:30] = 200  # the middle square
+    Image.fromarray(image).save(tmp_path / "wide.png")
+    with pytest.warns(UserWarning, match=r"are not all 10 x 10: .* cut to their middle square and resized"):
+        found = folders.open_folder(tmp_path, 10)([0])[0]
+    assert found.shape == (1, 3, 10, 10) and bool((found == 200).all())
+
+
+def test_grey_transparent_and_turned_images_become_upright_colour(tmp_path):
+    Image.new("L", (8, 8), 77).save(tmp_path / "grey.png")
+    Image.new("RGBA", (8, 8), (1, 2, 3, 128)).save(tmp_path / "clear.png")
+    turned = Image.new("RGB", (8, 8))
+    turned.paste((255, 0, 0), (0, 0, 8, 4))  # red above, but the camera lay on its side
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.png", exif=exif)
+    found = folders.open_folder(tmp_path, 8)
+    images = dict(zip(found.names, found(range(3))[0]))
+    assert images["grey.png"].unique().tolist() == [77]
+    assert images["clear.png"][:, 0, 0].tolist() == [1, 2, 3]
+    assert images["turned.png"][0, 0, -1] == 255 and images["turned.png"][0, 0, 0] == 0
+
+
+def test_ids_beyond_the_folder_are_refused(folder):
+    found = folders.open_folder(folder, 16)
+    for ids in ([7], [0, 10_000], [-1]):
+        with pytest.raises(ValueError, match=rf"has 7 images, ids 0 to 6, but image {ids[-1]} was asked for"):
+            found(ids)
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(ValueError, match="holds no image .*unpack the real images there"):
+        folders.open_folder(tmp_path, 16)
+    for path in (tmp_path / "elsewhere", tmp_path / "notes.txt"):
+        with pytest.raises(FileNotFoundError, match="there is no folder .*: check the path"):
+            folders.open_folder(path, 16)
