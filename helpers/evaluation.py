@@ -1,0 +1,212 @@
+"""Evaluate corrections on images that took no part in them: how good, how much is kept, what is lost.
+
+Scores remember the ids of the images they were made from, and no corrected sample of those is made unless the paper's
+in-sample protocol is asked for. What measures is a feature network that took no part either, `domain.evaluation`.
+Explained in notebook 06.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from helpers import features, frechet, metrics, rating, units
+
+DARK = -0.4  # an image whose mean is below is a night scene
+PRESENT, LEFT = 12, 1 / 3  # pixels of a part that is there; share of them under which it counts as lost
+K_REALISM, K_PRECISION = 3, 5
+
+
+class Scores(dict):
+    """Unit scores, {layer: (U,)}, that remember in `ids` which images they were made from."""
+
+    def __init__(self, scores, ids):
+        super().__init__(scores)
+        self.ids = frozenset(int(i) for i in ids)
+
+
+def ranked(domain, ids, thresholds, **options):
+    """Make defective scores from the artifacts among labelled ids, by the domain's masks -> Scores.
+
+    thresholds, options: as in `units.defective_scores`. All ids count as used, since masks and labels stand on them.
+    Raises ValueError for fewer than 2 artifacts among them, and as `units.defective_scores` does.
+    """
+    ids = list(ids)
+    artifacts = domain.split(ids)[0]
+    if len(artifacts) < 2:
+        raise ValueError(f"{len(ids)} ids hold {len(artifacts)} artifacts, expected at least 2: label or pass more")
+    z, masks = domain.latents(artifacts), domain.masks(artifacts)
+    return Scores(units.defective_scores(domain.flow, z, masks, thresholds, **options), ids)
+
+
+def check_splits(**splits):
+    """Check that named sets of ids have none in common: `check_splits(train=..., test=...)`.
+
+    Raises ValueError that names two overlapping splits and the ids in both.
+    """
+    names = list(splits)
+    for n, a in enumerate(names):
+        for b in names[n + 1 :]:
+            both = set(splits[a]) & set(splits[b])
+            if both:
+                raise ValueError(f"splits {a} and {b} share {_named(both)}: cut the ids anew, each into one split")
+
+
+def protocol(used, ids, in_sample=False):
+    """Tell whether ids are "held-out" or "in-sample" for scores or settings made from the ids `used`.
+
+    in_sample: allow the overlap, as the paper does. Raises ValueError that names the overlap if it is not allowed.
+    """
+    both = set(used) & set(ids)
+    if both and not in_sample:
+        raise ValueError(
+            f"the scores or settings were made from {_named(both)}, which are to be evaluated: take other ids, "
+            "or pass in_sample=True for the paper's protocol"
+        )
+    return "in-sample" if both else "held-out"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Images to judge, row by row: ids, images (N, 3, R, R), features (N, D) of a named network, and the protocol."""
+
+    ids: tuple
+    images: torch.Tensor
+    features: torch.Tensor
+    network: str
+    protocol: str
+
+    def __len__(self):
+        return len(self.ids)
+
+    def take(self, rows):
+        """Keep the rows where a bool (N,) is true."""
+        ids = tuple(i for i, keep in zip(self.ids, rows.tolist(), strict=True) if keep)
+        return replace(self, ids=ids, images=self.images[rows], features=self.features[rows])
+
+    @property
+    def dark(self):
+        """Tell which images are night scenes, by their mean: bool (N,)."""
+        return self.images.mean(dim=(1, 2, 3)) < DARK
+
+
+def sample(domain, ids, correction=None, scores=None, tuned_on=(), in_sample=False, network="evaluation", z=None):
+    """Generate images by id, corrected if asked, and read their features -> Sample.
+
+    correction: a function of the scores -> Edits, such as `lambda scores: correct.sequential(scores, 1)`. scores: a
+    Scores, or None for edits that need none. tuned_on: the ids on which the correction's settings were chosen.
+    in_sample: see `protocol`. network: the domain's field that reads the
+    features. z: latents (N, D) other than the ids'.
+    Raises ValueError for fewer than 2 ids, one twice, or if scores or settings were made from any of them; TypeError
+    for scores that do not remember their ids.
+    """
+    ids = tuple(int(i) for i in ids)
+    if len(ids) < 2 or len(set(ids)) < len(ids):
+        raise ValueError(f"got {len(ids)} ids, {len(set(ids))} different, expected at least 2, each once: pass more")
+    if scores is not None and not isinstance(scores, Scores):
+        raise TypeError(f"scores must remember their ids, got a {type(scores).__name__}: use ranked or wrap in Scores")
+    used = (scores.ids if scores is not None else frozenset()) | set(tuned_on)
+    kind = protocol(used, ids, in_sample)
+    edits = correction(scores) if correction else None
+    images = domain.flow.generate(domain.latents(ids) if z is None else z, edits).clamp(-1, 1)
+    return Sample(ids, images, getattr(domain, network).pooled(images), network, kind)
+
+
+def real_sample(domain, ids, network="evaluation"):
+    """Render real images by id and read their features -> Sample. Raises ValueError for fewer than 2 ids."""
+    images = domain.real(ids)
+    return Sample(tuple(ids), images, getattr(domain, network).pooled(images), network, "real")
+
+
+class Reference:
+    """Real images prepared for comparison; the features of another network are refused.
+
+    real: a Sample of real images. Every method takes a Sample and raises ValueError if another network read it.
+    """
+
+    def __init__(self, real):
+        self.network, self.real = real.network, real.features
+        self._frechet, self._realism = frechet.frechet_to(real.features), metrics.realism_to(real.features, K_REALISM)
+
+    def fd(self, found):
+        """Return the Fréchet distance of a sample."""
+        return self.fd_of(self._checked(found))
+
+    def fd_of(self, x):
+        """Return the Fréchet distance of features (N, D) of this network."""
+        return self._frechet(x)
+
+    def realism(self, found):
+        """Return each image's realism score: (N,)."""
+        return self._realism(self._checked(found))
+
+    def change(self, found, before, resamples=200):
+        """Return by how much the distance changed against the same images `before`, resampled together: Interval."""
+        pair = self._checked(found), self._checked(before)
+        if found.ids != before.ids:
+            raise ValueError("the samples before and after hold different ids: compare the same images, in one order")
+        return metrics.bootstrap(lambda x, y: self._frechet(x) - self._frechet(y), *pair, n=resamples, paired=True)
+
+    def quality(self, found, resamples=200, other=None):
+        """Measure a sample: {measure: Interval} of FD, kernel distance, realism, precision, recall.
+
+        Realism is the median image's. other: as many real images as the sample has, for precision and recall; their
+        intervals are Wilson's, for shares of images. Distances are resampled over the sample alone.
+        """
+        x = self._checked(found)
+        y = self.real[: len(x)] if other is None else self._checked(other)
+        both = metrics.prdc(y, x, K_PRECISION)
+        return {
+            "FD": metrics.bootstrap(self._frechet, x, n=resamples),
+            "kernel distance": metrics.bootstrap(self._kernel, x, n=max(2, resamples // 4)),
+            "realism": metrics.bootstrap(torch.median, self._realism(x), n=resamples),
+            "precision": metrics.Interval(both.precision, *rating.wilson(both.precision, len(x))),
+            "recall": metrics.Interval(both.recall, *rating.wilson(both.recall, len(y))),
+        }
+
+    def _kernel(self, x):
+        return metrics.kernel_distance(x, self.real[:1000])
+
+    def _checked(self, found):
+        if found.network != self.network:
+            raise ValueError(
+                f"the {found.network} network read the sample, the {self.network} one the real images: use one for both"
+            )
+        return found.features
+
+
+def moved(before, after):
+    """Return how far each image moved: feature distance, in units of that between two different images: (N,)."""
+    if before.network != after.network or before.ids != after.ids:
+        raise ValueError("the samples before and after differ in ids or network: compare the same images, seen alike")
+    apart = (before.features.roll(1, 0) - before.features).norm(dim=1).mean()
+    return (after.features - before.features).norm(dim=1) / apart
+
+
+def pixel_change(before, after, where=None):
+    """Return each image's mean absolute change, in a range of 2: (N,); where: bool (N, R, R), which pixels count.
+
+    NaN where no pixel counts.
+    """
+    change = (after.images - before.images).abs().mean(dim=1)
+    where = torch.ones_like(change, dtype=torch.bool) if where is None else where
+    return (change * where).sum(dim=(1, 2)) / where.sum(dim=(1, 2))
+
+
+def parts(domain, images):
+    """Count each image's pixels of every class, by the evaluation network's segmentation: (N, C) whole numbers."""
+    found = [domain.evaluation.segment(part).argmax(dim=1).flatten(1) for part in images.split(features.BATCH)]
+    return torch.stack([(torch.cat(found) == number).sum(dim=1) for number in range(len(domain.classes))], dim=1)
+
+
+def lost(before, after):
+    """Mark what is lost: parts (N, C) before and after -> (there, lost), both bool (N, C).
+
+    A part is there with at least `PRESENT` pixels, and lost if less than `LEFT` of its pixels remain.
+    """
+    there = before >= PRESENT
+    return there, there & (after < LEFT * before)
+
+
+def _named(ids):
+    shown = ", ".join(map(str, sorted(ids)[:5]))
+    return f"{len(ids)} id{'s' * (len(ids) > 1)} ({shown}{', ...' if len(ids) > 5 else ''})"

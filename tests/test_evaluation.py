@@ -1,0 +1,187 @@
+import pandas as pd
+import pytest
+import torch
+
+from helpers import correct, domains, evaluation, metrics, survey, units
+from helpers.evaluation import Reference, Sample, Scores
+from tools import evaluate
+
+LAYERS = [1, 2]
+
+
+@pytest.fixture(scope="module")
+def domain():
+    return domains.load("churches")
+
+
+@pytest.fixture(scope="module")
+def scores(domain):
+    thresholds = survey.thresholds(domain.flow, domain.latents(domains.POOL[:64]), layers=LAYERS)
+    return evaluation.ranked(domain, range(12), thresholds)
+
+
+def damp(scores):
+    return correct.sequential(scores, 1, 0.5, 0.0)
+
+
+def looked(features, ids=None, network="evaluation"):
+    features = torch.as_tensor(features, dtype=torch.float32)
+    ids = tuple(range(len(features)) if ids is None else ids)
+    return Sample(ids, torch.zeros(len(ids), 3, 4, 4), features, network, "held-out")
+
+
+def test_scores_are_those_of_the_artifacts_and_remember_all_ids(domain, scores):
+    assert scores.ids == frozenset(range(12))
+    artifacts = [i for i in range(12) if i in domain.labels.artifacts]
+    thresholds = survey.thresholds(domain.flow, domain.latents(domains.POOL[:64]), layers=LAYERS)
+    by_hand = units.defective_scores(domain.flow, domain.latents(artifacts), domain.masks(artifacts), thresholds)
+    for layer in LAYERS:
+        assert torch.equal(scores[layer], by_hand[layer])
+    assert correct.sequential(scores, 1).keys() == {1}  # Scores stand wherever a dict does
+
+
+def test_evaluating_what_was_ranked_on_names_the_overlap(domain, scores):
+    with pytest.raises(ValueError, match=r"made from 2 ids \(10, 11\), which are to be evaluated"):
+        evaluation.sample(domain, [10, 11, 900], damp, scores)
+    with pytest.raises(ValueError, match=r"made from 1 id \(2500\)"):
+        evaluation.sample(domain, [900, 2500], damp, scores, tuned_on=domains.TUNE)
+    allowed = evaluation.sample(domain, [10, 900], damp, scores, in_sample=True)
+    held = evaluation.sample(domain, [900, 901], damp, scores, in_sample=True)
+    assert (allowed.protocol, held.protocol) == ("in-sample", "held-out")
+    with pytest.raises(TypeError, match="scores must remember their ids, got a dict"):
+        evaluation.sample(domain, [900, 901], damp, dict(scores))
+
+
+def test_a_sample_is_what_the_flow_generates(domain, scores):
+    found = evaluation.sample(domain, [900, 901], damp, scores)
+    images = domain.flow.generate(domain.latents([900, 901]), damp(scores)).clamp(-1, 1)
+    assert torch.equal(found.images, images)
+    assert torch.equal(found.features, domain.evaluation.pooled(images))
+    assert found.ids == (900, 901) and len(found) == 2
+    other = evaluation.sample(domain, [900, 901], z=domain.latents([7, 8]))
+    assert torch.equal(other.images, domain.images([7, 8]))
+    one = found.take(torch.tensor([False, True]))
+    assert one.ids == (901,) and torch.equal(one.features, found.features[1:])
+
+
+@pytest.mark.parametrize("ids", [[900], [900, 900]])
+def test_too_few_ids_are_refused(domain, ids):
+    with pytest.raises(ValueError, match="expected at least 2, each once"):
+        evaluation.sample(domain, ids)
+
+
+def test_ranking_needs_two_artifacts(domain):
+    one = domain.split(domains.TRAIN)[0][:1]
+    normals = domain.split(domains.TRAIN)[1][:3]
+    with pytest.raises(ValueError, match="4 ids hold 1 artifacts, expected at least 2"):
+        evaluation.ranked(domain, [*one, *normals], {})
+
+
+def test_overlapping_splits_are_named():
+    evaluation.check_splits(train=domains.TRAIN, tune=domains.TUNE, test=domains.TEST)
+    with pytest.raises(ValueError, match=r"splits train and test share 6 ids \(4, 5, 6, 7, 8, \.\.\.\)"):
+        evaluation.check_splits(train=range(10), tune=range(10, 20), test=range(4, 10))
+
+
+def test_networks_are_not_mixed():
+    torch.manual_seed(0)
+    reference = Reference(looked(torch.randn(30, 3)))
+    wrong, right = looked(torch.randn(20, 3), network="backbone"), looked(torch.randn(20, 3))
+    for call in (reference.fd, reference.quality, reference.realism, lambda s: reference.change(s, right)):
+        with pytest.raises(ValueError, match="the backbone network read the sample, the evaluation one the real"):
+            call(wrong)
+    with pytest.raises(ValueError, match="differ in ids or network"):
+        evaluation.moved(right, wrong)
+    with pytest.raises(ValueError, match="hold different ids"):
+        reference.change(right, looked(torch.randn(20, 3), ids=range(1, 21)))
+    with pytest.raises(ValueError, match="k must lie between 1 and 4"):
+        reference.quality(looked(torch.randn(5, 3)))
+
+
+def test_quality_is_that_of_metrics():
+    torch.manual_seed(1)
+    real, x, other = torch.randn(60, 4), torch.randn(25, 4) + 1, torch.randn(25, 4)
+    reference, found = Reference(looked(real)), looked(x)
+    quality = reference.quality(found, 20, looked(other))
+    assert quality["FD"].value == pytest.approx(metrics.frechet_distance(x, real))
+    assert quality["kernel distance"].value == pytest.approx(metrics.kernel_distance(x, real))
+    assert quality["realism"].value == pytest.approx(float(metrics.realism(real, x).median()))
+    assert quality["precision"].value == metrics.prdc(other, x, 5).precision
+    assert quality["recall"].value == metrics.prdc(other, x, 5).recall
+    assert all(low <= value <= high for value, low, high in quality.values())
+    change = reference.change(found, looked(other), 20)
+    assert change.value == pytest.approx(metrics.frechet_distance(x, real) - metrics.frechet_distance(other, real))
+    assert reference.change(found, found, 20) == (0, 0, 0)
+
+
+def test_how_far_images_moved():
+    before = looked([[0.0, 0.0], [3.0, 4.0]])
+    after = looked([[0.0, 1.0], [3.0, 4.0]])
+    assert evaluation.moved(before, after).tolist() == pytest.approx([0.2, 0])  # the two images are 5 apart
+
+
+def test_pixel_change_counts_where_asked():
+    before, after = looked(torch.zeros(2, 1)), looked(torch.zeros(2, 1))
+    after.images[0, 0, 0, 0] = 0.9  # one channel of three
+    where = torch.zeros(2, 4, 4, dtype=torch.bool)
+    where[0, 0] = True
+    assert evaluation.pixel_change(before, after).tolist() == pytest.approx([0.3 / 16, 0])
+    inside = evaluation.pixel_change(before, after, where)
+    assert inside[0] == pytest.approx(0.3 / 4) and inside[1].isnan()
+
+
+def test_parts_are_lost_when_less_than_a_third_is_left():
+    before, after = torch.tensor([[12, 11, 30, 30]]), torch.tensor([[3, 0, 10, 9]])
+    there, gone = evaluation.lost(before, after)
+    assert there.tolist() == [[True, False, True, True]]
+    assert gone.tolist() == [[True, False, False, True]]
+
+
+def test_parts_count_every_pixel(domain):
+    images, truth = domain.render(range(2))
+    found = evaluation.parts(domain, images.float() / 127.5 - 1)
+    assert found.shape == (2, len(domain.classes)) and found.sum(dim=1).tolist() == [64 * 64] * 2
+    exact = torch.stack([(truth == k).sum(dim=(1, 2)) for k in range(len(domain.classes))], dim=1)
+    assert (found - exact).abs().sum() < 0.1 * exact.sum()
+
+
+def test_dark_is_a_matter_of_the_mean():
+    found = looked(torch.zeros(2, 1))
+    found.images[0] = -0.5
+    assert found.dark.tolist() == [True, False]
+
+
+def test_settings_are_chosen_by_gain_and_harm():
+    columns = ["method", "stop_layer", "portion", "scale", "fd", "fd_normals", "moved_artifacts"]
+    rows = [
+        ("untouched", 0, 0, 0, 50, 20, 0),
+        ("sequential", 1, 0.1, 0.9, 40, 24, 0.3),  # 44
+        ("sequential", 1, 0.2, 0.9, 38, 30, 0.5),  # 48: better on artifacts, but dearer
+        ("sequential", 2, 0.1, 0.5, 45, 10, 0.4),  # 45: what normals gain does not count
+        ("noise", 0, 0.2, 0, 39, 22, 0.2),
+        ("noise", 0, 0.3, 0, 35, 22, 0.35),
+    ]
+    table = pd.DataFrame(rows, columns=columns)
+    assert evaluate.chosen(table, "sequential") == (1, 0.1, 0.9)
+    assert evaluate.chosen(table, "noise") == (0, 0.3, 0)
+
+
+def test_results_resume_row_by_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "FOLDER", tmp_path)
+    first = evaluate.Results("grid", ("method", "portion"))
+    first.add(("local", 0.1), [{"fd": 1.234567}])
+    again = evaluate.Results("grid", ("method", "portion"))
+    assert ("local", 0.1) in again and ("local", 0.2) not in again
+    again.add(("local", 0.2), [{"fd": 2.0}])
+    assert evaluate.read("grid").fd.tolist() == [1.23457, 2.0]
+
+
+def test_drawing_towards_the_mean():
+    mean, h = torch.ones(3, 2, 2), torch.full((4, 3, 2, 2), 3.0)
+    assert torch.equal(evaluate.Towards(mean, 1.0)(h), h)
+    assert torch.equal(evaluate.Towards(mean, 0.5)(h), torch.full_like(h, 2.0))
+    assert evaluate.spread([1, 2, 3, 4, 5, 6], 3) == [1, 3, 5] and evaluate.spread([1, 2], 9) == [1, 2]
+
+
+def test_scores_keep_nothing_but_whole_ids():
+    assert Scores({1: torch.ones(2)}, torch.tensor([3, 4])).ids == {3, 4}
