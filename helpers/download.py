@@ -36,9 +36,35 @@ def download(urls, path, fault, announce=None):
     urls: mirrors in the order to try. path: where it will stand. fault: function of a path -> what is wrong with
     that file, or None; bytes that it refuses are kept as `<name>.refused`. announce: called with (url, bytes or None)
     before the first byte is taken. What broke off goes on at the next call, if the server says it is still the same.
-    Raises OSError if no mirror gives it, saying why of each, and at once if the disk is full.
+    Raises OSError if no mirror gives it, saying why of each, and at once if the disk is full or another process is
+    at it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(path):
+        return _from_any(urls, path, fault, announce)
+
+
+@contextlib.contextmanager
+def _alone(path):
+    """Keep a second process from writing to the same part file, where the system can lock one."""
+    lock = path.with_name(f".{path.name}.lock")
+    with lock.open("w") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError(f"{path.name} is being downloaded by another process: wait until it is done") from None
+        except (ImportError, OSError):  # Windows, and some network folders
+            pass
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                lock.unlink()
+
+
+def _from_any(urls, path, fault, announce):
     part, reasons = path.with_name(f".{path.name}.part"), []
     for url in urls:
         try:

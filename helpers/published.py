@@ -116,7 +116,7 @@ def fetch(name, folder, download_it=False):
     if name not in REGISTRY:
         near = difflib.get_close_matches(name, REGISTRY, 4, 0.4) or REGISTRY
         raise ValueError(f"there is no published file {name!r} in the registry, did you mean {', '.join(near)}?")
-    entry, folder = REGISTRY[name], Path(os.environ.get("HELPERS_PUBLISHED") or folder)
+    entry, folder = REGISTRY[name], Path(os.environ.get("HELPERS_PUBLISHED") or folder).expanduser()
     path = folder / entry.file
     if not path.is_file():
         if not (download_it and entry.urls):

@@ -1,3 +1,4 @@
+import pickle
 import warnings
 
 import numpy as np
@@ -296,6 +297,12 @@ def files(tmp_path_factory):
     torch.save(published_later.genforce_style_file(UNITS, LATENT), folder / "stylegan2.pth")
     torch.save(unet_file(), folder / "unetgan.pth")
     torch.save(published.dissection_file(UNITS, LATENT), folder / "dissection.pth")
+    torch.save(published.zoo_file(UNITS, LATENT), folder / "zoo.pth")
+    with published.pretended("tfutil.Network") as (network,):
+        made = tuple(network() for _ in range(3))
+        for one, state in zip(made, published.tensorflow_file(UNITS, LATENT)):
+            one.__dict__.update(state)
+        (folder / "karras.pth").write_bytes(pickle.dumps(made))
     torch.save(published.genforce_file(UNITS[:5], LATENT), folder / "small.pth")
     torch.save(features.ResNet18(8, "imagenet", classes=10).state_dict(), folder / "resnet18.pth")
     (folder / "real").mkdir()
@@ -316,7 +323,10 @@ def own(files, kind, **more):
 
 
 @has_data
-@pytest.mark.parametrize(("kind", "layers"), [("pggan", 15), ("dissection", 15), ("stylegan2", 14), ("unetgan", 14)])
+@pytest.mark.parametrize(
+    ("kind", "layers"),
+    [("pggan", 15), ("dissection", 15), ("karras", 15), ("zoo", 15), ("stylegan2", 14), ("unetgan", 14)],
+)
 def test_every_step_runs_on_published_layouts_at_256_pixels(files, kind, layers):
     domain = own(files, kind)
     flow = domain.flow

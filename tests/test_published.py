@@ -395,6 +395,18 @@ def test_a_longer_part_than_the_file_is_begun_anew(register):
     assert get().read_bytes() == BODY
 
 
+def test_two_processes_do_not_write_the_same_part(register, server):
+    fcntl = pytest.importorskip("fcntl")
+    register("whole")
+    register.folder.mkdir()
+    with (register.folder / ".file.pth.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(OSError, match="file.pth is being downloaded by another process: wait"):
+            get()
+    assert not server.asked
+    assert get().read_bytes() == BODY and left(register) == ["file.pth", "hashes.json"]
+
+
 # The disk
 
 
