@@ -32,18 +32,18 @@ class Rate(Statistic):
     kept = ("hits", "count")
 
     def __init__(self, above):
-        self.above, self.hits, self.count = above, np.zeros((), np.int64), 0  # hits (H, W, U)
+        self.above, self.hits, self.count = above, np.zeros((), np.int32), 0  # hits (H, W, U)
 
     def update(self, h, start, peaks):
         """See the module."""
         level = self.above.to(h.device).repeat(h.shape[2] * h.shape[3])
         active = _by_place(h)
         if h.device.type == "cpu":  # where NumPy compares, and counts in bytes, far faster
-            few = np.uint8 if len(h) < 256 else np.int64
+            few = np.uint8 if len(h) < 256 else np.int32
             active = np.greater(active.numpy(), level.numpy()).view(np.uint8)
-            hits = np.add.reduce(active, axis=0, dtype=few).astype(np.int64)
+            hits = np.add.reduce(active, axis=0, dtype=few).astype(np.int32)
         else:
-            hits = (active > level).sum(dim=0).cpu().numpy()
+            hits = (active > level).sum(dim=0, dtype=torch.int32).cpu().numpy()
         self.hits = self.hits + hits.reshape(*h.shape[2:], h.shape[1])
         self.count += len(h)
 
