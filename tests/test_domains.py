@@ -251,7 +251,7 @@ def test_the_labels_are_of_known_ids_each_once(churches):
     every = sum(parts, [])
     assert len(every) == len(set(every)) == 3500  # an id labelled twice would sit on both sides, or count twice
     assert set(churches.labels.ids) == set(every) == {*TRAIN, *TUNE, *TEST}
-    assert list(map(len, (TRAIN, TUNE, TEST))) == [2000, 300, 1200]
+    assert list(map(len, (TRAIN, TUNE, TEST))) == [2000, 300, 1200] and set(domains.FIT) <= set(TRAIN)
     assert min(map(len, parts[:4])) >= 100 and min(map(len, parts[4:])) >= 300
 
 

@@ -1,4 +1,4 @@
-"""Fit the shipped heads on the training split: the classifier of three classes and the local detector.
+"""Fit the shipped heads, the classifier of three classes and the local detector, on the labels that came first.
 
     python -m tools.fit_heads            # writes data/churches/heads.safetensors
     python -m tools.manifest churches
@@ -17,8 +17,8 @@ def main():
     flow = checkpoints.load_generator(folder / "generator.safetensors")
     backbone = features.load(folder / "backbone.safetensors")
     table = labels.read(folder / "labels.csv")
-    train = set(domains.TRAIN)
-    ids = [i for i in table.ids if i in train]
+    fit = set(domains.FIT)
+    ids = [i for i in table.ids if i in fit]
     artifacts = set(table.artifacts)
     images = flow.generate(latents.latents(ids, flow.latent)).clamp(-1, 1)
     real = churches.render(domains.REAL_TRAIN)[0].float().div(127.5).sub(1)
