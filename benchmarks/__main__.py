@@ -16,6 +16,7 @@ from helpers import env
 
 SECTIONS = {
     "surveys": "Survey",
+    "spread": "Memory and workers",
     "scores": "Defective score",
     "generation": "Generation",
     "frechet": "Fréchet distance",
@@ -36,15 +37,14 @@ def machine():
     return f"{processor}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
-def table(rows):
-    """Lay rows out as a Markdown table."""
-    lines = ["| ways compared | goal | ratio | seconds | |", "|---|---|---|---|---|"]
+def lines(rows):
+    """Lay rows out as a Markdown table, line by line."""
+    yield from ("| ways compared | goal | ratio | seconds | |", "|---|---|---|---|---|")
     for name, goal, ratio, slow, fast, note in rows:
         found = f"{ratio:.3g}" if ratio < 1000 else f"{ratio:.0f}"
         found = f"**{found}**" if met(ratio, goal) is False else found
         goal = "" if goal is None else goal if isinstance(goal, str) else f">= {goal}"
-        lines.append(f"| {name} | {goal} | {found} | {slow:.3g} / {fast:.3g} | {note} |")
-    return "\n".join(lines) + "\n"
+        yield f"| {name} | {goal} | {found} | {slow:.3g} / {fast:.3g} | {note} |"
 
 
 def write(page, sections):
@@ -63,10 +63,13 @@ def main():
     p.add_argument("--rounds", type=int, default=5)
     a = p.parse_args()
     for name in a.only:
-        rows = list(importlib.import_module(f"benchmarks.{name}").rows(a.rounds))
-        text = f"Median of {a.rounds} rounds on {machine()}.\n\n{table(rows)}"
-        print(f"{SECTIONS[name]}. {text}", flush=True)
-        write(PAGE, {SECTIONS[name]: text})
+        said = [f"Median of {a.rounds} rounds on {machine()}.\n"]
+        print(f"{SECTIONS[name]}\n{said[0]}")
+        for line in lines(importlib.import_module(f"benchmarks.{name}").rows(a.rounds)):
+            print(line, flush=True)
+            said.append(line)
+        print()
+        write(PAGE, {SECTIONS[name]: "\n".join(said)})
 
 
 if __name__ == "__main__":

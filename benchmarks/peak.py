@@ -3,7 +3,7 @@
 import sys
 
 from benchmarks import seconds
-from benchmarks.surveys import used
+from benchmarks.spread import used
 from helpers import checkpoints, latents, store, survey
 
 

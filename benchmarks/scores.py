@@ -27,7 +27,7 @@ class Given(nn.Module):
         return (h.view(-1, *self.shape).permute(0, 3, 1, 2) if layer == 1 else h[:, :1]), extras
 
 
-def rows(rounds, images=64, channels=512, size=16, pixels=256):
+def rows(rounds, images=16, channels=512, size=16, pixels=256):
     """Yield the one row of this module."""
     flow, z, masks, levels = given(images, channels, size, pixels)
     found = {}
