@@ -65,16 +65,16 @@ def test_undo_leads_back_from_an_error():
 
 def test_an_action_waits_for_rest():
     seen = []
-    moved = at_rest(lambda: seen.append("rest"), seconds=0.05)
+    moved = at_rest(lambda: seen.append("rest"), seconds=0.5)
     moved()
     assert seen == ["rest"]  # without a loop there is nobody to wait for
 
     async def typing():
         for _ in range(4):
             moved()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.01)
         during = len(seen)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.8)
         return during
 
     assert asyncio.run(typing()) == 1 and len(seen) == 2
