@@ -3,7 +3,7 @@
     python -m tools.overview             # writes docs/overview.png
 
 The images are not hand-picked: they are the first held-out artifacts by id. The tuned setting is the one
-that notebook 05 chooses on training images.
+that notebook 05 chooses on tuning images.
 """
 
 import torch
@@ -17,14 +17,14 @@ def main():
     env.start("overview")
     domain = domains.load("churches")
     train, held_out = domain.split(domains.TRAIN)[0], domain.split(domains.TEST)[0][:COUNT]
-    thresholds = survey.thresholds(domain.flow, domain.latents(domains.POOL[:2000]))
+    thresholds = survey.thresholds(domain.flow, domain.latents(domains.POOL[:2000]), layers=domain.flow.layers[:6])
     scores = units.defective_scores(domain.flow, domain.latents(train), domain.masks(train), thresholds)
     images, masks = domain.images(held_out), domain.masks(held_out)
     rows = {
         "artifact": images,
         "mask": show.tint(images, masks, outline=True),
         "paper's setting": domain.images(held_out, correct.sequential(scores)),
-        "tuned setting": domain.images(held_out, correct.sequential(scores, stop_layer=1, portion=0.4)),
+        "tuned setting": domain.images(held_out, correct.sequential(scores, stop_layer=1, portion=0.1)),
     }
     figure = show.compare({name: torch.as_tensor(row) for name, row in rows.items()})
     path = env.ROOT / "docs" / "overview.png"
