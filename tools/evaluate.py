@@ -1,7 +1,7 @@
 """Evaluate all corrections and store the results that notebook 06 reads: python -m tools.evaluate [PART ...].
 
 Ranked is on TRAIN, settings are chosen on TUNE, and what is reported is measured once on TEST (`domains`). Results are
-tidy CSV files in data/churches/evaluation, one a part: grid, table, portions, options, parts, agreement, classifier.
+tidy CSV files in data/churches/evaluation: grid, table and parts, nights, portions, options, agreement, classifier.
 Every finished row is saved at once and not computed again, unless weights, labels or feature networks have changed.
 Afterwards: python -m tools.manifest churches evaluation/table.csv ...
 """
@@ -35,10 +35,10 @@ FOLDER = store.data_root() / "churches" / "evaluation"
 INPUTS = ("generator", "backbone", "evaluation", "heads")  # with the labels, all that results depend on
 LAYERS, LAYER = range(1, 9), 6  # ranked; of the single-layer corrections
 STOP, PORTION, SCALE = 6, 0.2, 0.9  # the paper's setting
-STOPS, PORTIONS, SCALES = (1, 2, 3, 4, 6), (0.05, 0.1, 0.2, 0.4), (0.0, 0.5, 0.9)
+STOPS, PORTIONS, OTHER_SCALES = (1, 2, 3, 4, 6), (0.05, 0.1, 0.2, 0.4), (0.0, 0.5)
 PSIS, AMOUNTS = (0.5, 0.6, 0.7, 0.8, 0.9), (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 COUNTS = (2, 5, 10, 20, 40, 64)
-DRAWS, POOL, REAL, RESAMPLES = 20, 2000, 2000, 200
+DRAWS, POOL, REAL, RESAMPLES = 20, 2000, 2000, 100
 SHOWN = ("wall", "roof", "window", "door", "tree", "cross", "path")
 
 
@@ -52,7 +52,7 @@ class Results:
     def __contains__(self, key):
         if self.table.empty:
             return False
-        return bool((self.table[self.keys].astype(str) == [str(k) for k in key]).all(axis=1).any())
+        return any(tuple(row) == tuple(key) for row in self.table[self.keys].itertuples(index=False))
 
     def add(self, key, rows):
         """Save rows, each a dict, under one key."""
@@ -63,7 +63,7 @@ class Results:
 
 def read(name):
     """Read a stored table."""
-    return pd.read_csv(FOLDER / f"{name}.csv", keep_default_na=False, na_values=["nan", "NaN"])
+    return pd.read_csv(FOLDER / f"{name}.csv")
 
 
 def inputs():
@@ -182,9 +182,10 @@ def single(scores, count):
 def grid(study):
     """Every setting on the tuning split: what it does to artifacts, and what it does to normals (Figure 12, Pareto)."""
     results = Results("grid", ("method", "stop_layer", "portion", "scale"))
-    settings = [("sequential", k, n, s) for k in STOPS for n in PORTIONS for s in SCALES]
-    settings += [("contrast", k, n, s) for k in STOPS for n in PORTIONS for s in SCALES[-1:]]
-    settings += [("local", k, n, 0) for k in STOPS for n in PORTIONS]
+    settings = [("sequential", k, n, SCALE) for k in STOPS for n in PORTIONS]
+    settings += [("sequential", k, n, s) for k in STOPS for n in PORTIONS[1:3] for s in OTHER_SCALES]
+    settings += [("contrast", k, n, SCALE) for k in STOPS[:2] for n in PORTIONS]
+    settings += [("local", k, n, 0) for k in (1, 2, 4, 6) for n in PORTIONS[1:]]
     settings += [("truncation", 1, psi, 0) for psi in PSIS] + [("noise", 0, a, 0) for a in AMOUNTS]
     for key in env.progress([("untouched", 0, 0, 0), *settings], "grid"):
         if key not in results:
@@ -307,16 +308,6 @@ def measured(study, group, found):
     """Lay out what a correction did to held-out artifacts or normals."""
     before, n = study.plain("test" if group == "artifacts" else "normals"), len(found)
     out = distances(study, group, found, n)
-    bright = ~before.dark
-    for name, rows in (("bright", bright), ("dark", ~bright)):
-        count = int(rows.sum())
-        if count >= 20:
-            part = found.take(rows)
-            out.append(
-                line(group, count, f"FD, {name}", metrics.bootstrap(study.reference.fd_of, part.features, n=RESAMPLES))
-            )
-            change = study.reference.change(part, before.take(rows), RESAMPLES)
-            out.append(line(group, count, f"change of FD, {name}", change))
     out.append(line(group, n, "change of FD", study.reference.change(found, before, RESAMPLES)))
     out.append(line(group, n, "moved", metrics.bootstrap(torch.mean, evaluation.moved(before, found))))
     out.append(line(group, n, "dark", share(found.dark)))
@@ -397,6 +388,25 @@ def random_tuned(study):
     return out
 
 
+def nights(study):
+    """What remains of the gain on held-out artifacts that were bright before, against bright real images alone."""
+    results, real = Results("nights", ("row",)), evaluation.real_sample(study.domain, domains.REAL_REFERENCE[:REAL])
+    reference, before = evaluation.Reference(real.take(~real.dark)), study.plain("test")
+    bright = ~before.dark
+    for name, (how, tuned) in ways(study).items():
+        if name.startswith(("untouched", "DS, ", "FD")) or "paper" in name or (name,) in results:
+            continue
+        found = study.corrected(study.test, how, tuned).take(bright)
+        fd = metrics.bootstrap(reference.fd_of, found.features, n=RESAMPLES)
+        change = reference.change(found, before.take(bright), RESAMPLES)
+        rows = [
+            line("artifacts", len(found), "FD, bright", fd),
+            line("artifacts", len(found), "change of FD, bright", change),
+        ]
+        results.add((name,), [*rows, line("artifacts", len(found), "dark", share(found.dark))])
+    return results.table
+
+
 def portions(study):
     """FD of held-out artifacts against the number of units of layer 6 set to zero (Figure 11)."""
     results = Results("portions", ("ranking", "units"))
@@ -405,7 +415,10 @@ def portions(study):
         for name, scores in (("DS", study.ds), ("FD", study.fd_ranked)):
             if (name, count) not in results:
                 evaluation.protocol(scores.ids, study.test)
-                results.add((name, count), [{"fd": at_layer(study, h, scores, count), "low": None, "high": None}])
+                results.add(
+                    (name, count),
+                    [{"fd": at_layer(study, h, scores, count), "low": float("nan"), "high": float("nan")}],
+                )
         if ("random", count) not in results:
             values = spanned([at_layer(study, h, seed, count) for seed in range(5)])
             results.add(("random", count), [dict(zip(("fd", "low", "high"), values))])
@@ -539,6 +552,7 @@ def judged(head, x, truth):
 PARTS = {
     "grid": grid,
     "table": table,
+    "nights": nights,
     "portions": portions,
     "options": options,
     "agreement": agreement,
