@@ -13,7 +13,7 @@ from helpers.paper import Absent
 
 # Ids of generations. The labelled ones are cut once and for all: what is fitted or ranked uses TRAIN, what is chosen
 # among settings TUNE, what is reported as held out TEST. POOL is never labelled: top images, thresholds, surveys.
-# FIT is the part of TRAIN that the shipped heads were fitted on, before the rest was labelled: votes hang on their masks.
+# FIT is the part of TRAIN that the shipped heads were fitted on, before the rest was labelled: votes hang on them.
 TRAIN, TUNE = (*range(900), *range(1400, 2500)), tuple(range(2500, 2800))
 TEST, POOL = (*range(900, 1400), *range(2800, 3500)), range(10_000, 30_000)
 FIT = TRAIN[:900]
