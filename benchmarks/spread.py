@@ -1,10 +1,12 @@
 """Measure the survey's memory against the number of images, and one process against two."""
 
 import multiprocessing
+import re
 import resource
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import torch
 
@@ -40,6 +42,9 @@ def peak(images):
 
 def used():
     """Return the most memory this process has held, in MiB."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # Linux hands the parent's peak on to a new process in `ru_maxrss`, but not here
+        return int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1]) / 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 

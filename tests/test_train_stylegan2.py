@@ -71,7 +71,7 @@ def test_steps_move_all_that_is_in_training_and_a_state_goes_on_alike(training):
     state = training.state()
     weights, rng = {k: v.clone() for k, v in training.averaged().items()}, torch.get_rng_state()
     other = tool.Training(tool.arguments(WORDS.split()))
-    other.restore(state, 0.01)
+    other.restore(state)
     assert (other.step, other.seen) == (3, 12) and torch.equal(torch.get_rng_state(), rng)
     assert all(torch.equal(value, weights[name]) for name, value in other.averaged().items())
     noise = [name for name, _ in training.g.named_buffers() if name.endswith("noise_const")]

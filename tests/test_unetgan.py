@@ -327,7 +327,7 @@ def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch):
 
     def start():
         torch.manual_seed(0)
-        return train_unetgan.Training(a)
+        return train_unetgan.begun(a)
 
     whole, stopped = start(), start()
     torch.manual_seed(1)
@@ -336,7 +336,7 @@ def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch):
     first = [train_unetgan.train_step(stopped, images, a) for images in real[:3]]
     train_unetgan.save(tmp_path / "checkpoint.pt", lambda path: torch.save(stopped.state(), path))
     resumed = start()
-    resumed.restore(torch.load(tmp_path / "checkpoint.pt", weights_only=True), a)
+    resumed.restore(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
     assert first + [train_unetgan.train_step(resumed, images, a) for images in real[3:]] == losses
     for key, value in whole.average.state_dict().items():
         torch.testing.assert_close(value, resumed.average.state_dict()[key], rtol=0, atol=0)

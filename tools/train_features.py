@@ -1,8 +1,8 @@
 """Train the two frozen feature networks on rendered churches with defects painted in.
 
-    python tools/train_features.py backbone --run runs/features
-    python tools/train_features.py evaluation --run runs/features
-    python tools/train_features.py backbone --run runs/features --freeze data/churches
+    python -m tools.train_features backbone --run runs/features
+    python -m tools.train_features evaluation --run runs/features
+    python -m tools.train_features backbone --run runs/features --freeze data/churches
 
 backbone: the classifier's network. Tasks: find corrupted places on a 16x16 and an 8x8 grid, and segmentation.
 evaluation: only ever evaluates. Other seed, other renders, other tasks: segmentation, the scene's factors, and

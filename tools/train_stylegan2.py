@@ -14,20 +14,18 @@ generator grows without a jump; the discriminator fades its new resolution in.
 """
 
 import argparse
-import copy
-import csv
 import os
-import time
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
 from helpers import stylegan2, styleops
+from tools import training
 from tools.train_features import scenes
-from tools.train_pggan import LAZY, REAL_IDS, Distance, lod_at, real_batch, real_images, sample_sheet, save
+from tools.training import REAL_IDS, Distance, lod_at, real_batch, sample_sheet, save
 
 
 def arguments(words=None):
@@ -84,125 +82,57 @@ class Preview:
         return self.generator.draw(self.generator.mapping(z), self.blocks)
 
 
-class Training:
-    """Everything a step changes, so that one file can save and restore it."""
+class Training(training.Training):
+    """A training whose generator grows without a jump and whose mean style is measured."""
 
     def __init__(self, a):
         stages = len(a.kimg.split(","))
-        self.g = stylegan2.Generator(map(int, a.generator.split(",")), a.latent, a.style, a.mapping)
-        for index in range(len(self.g.channels) + 1 - stages, len(self.g.channels)):
-            nn.init.zeros_(self.g.block(index).torgb.weight)
-        self.d = Growing(stylegan2.Discriminator(map(int, a.discriminator.split(","))), stages)
-        self.average = copy.deepcopy(self.g)
-        for module in self.networks.values():
-            module.to(memory_format=torch.channels_last)
-        self.g_adam = torch.optim.Adam(self.g.parameters(), a.lr, (0.0, 0.99))
-        self.d_adam = torch.optim.Adam(self.d.parameters(), a.lr, (0.0, 0.99))
-        self.step = self.seen = 0
-
-    @property
-    def networks(self):
-        return {"generator": self.g, "discriminator": self.d, "average": self.average}
-
-    def state(self):
-        parts = {name: module.state_dict() for name, module in self.networks.items()}
-        return parts | {"g_adam": self.g_adam.state_dict(), "d_adam": self.d_adam.state_dict(),
-                        "step": self.step, "seen": self.seen, "rng": torch.get_rng_state()}  # fmt: skip
-
-    def restore(self, state, lr):
-        for name, module in self.networks.items():
-            module.load_state_dict(state[name])
-        for name in ("g_adam", "d_adam"):
-            getattr(self, name).load_state_dict(state[name])
-            for group in getattr(self, name).param_groups:
-                group["lr"] = lr
-        self.step, self.seen = state["step"], state["seen"]
-        torch.set_rng_state(state["rng"])
+        generator = stylegan2.Generator(map(int, a.generator.split(",")), a.latent, a.style, a.mapping)
+        for index in range(len(generator.channels) + 1 - stages, len(generator.channels)):
+            nn.init.zeros_(generator.block(index).torgb.weight)
+        discriminator = Growing(stylegan2.Discriminator(map(int, a.discriminator.split(","))), stages)
+        super().__init__(generator, discriminator, (a.lr, a.lr))
 
     @torch.no_grad()
     def averaged(self):
         """The averaged generator's weights, with its mean style measured: {key: tensor}."""
         z = torch.randn(10_000, self.average.latent, generator=torch.Generator().manual_seed(5))
         self.average.mapping.w_avg.copy_(self.average.mapping(z).mean(0))
-        return {k: v.contiguous() for k, v in self.average.state_dict().items()}
+        return training.contiguous(self.average)
 
 
 def train_step(t, real, lod, a):
     """One discriminator and one generator step; returns the two losses."""
-    autocast = torch.autocast("cpu", torch.bfloat16, enabled=not a.float32)
-    n = len(real)
-    with autocast:
-        fake = t.g.draw(t.g.mapping(torch.randn(n, a.latent)), len(t.g.channels) - int(lod))
-    lazy = t.step % LAZY == 0
-    if lazy:
-        real.requires_grad_(True)
-    with autocast:
-        d_real, d_fake = t.d(real, lod).float(), t.d(fake.detach().float(), lod).float()
-    d_loss = loss = F.softplus(-d_real).mean() + F.softplus(d_fake).mean()
-    if lazy:
-        (grad,) = torch.autograd.grad(d_real.sum(), real, create_graph=True)
-        gamma = a.gamma * (real.shape[-1] / t.g.resolution) ** 2
-        loss = loss + LAZY * gamma / 2 * grad.square().sum(dim=(1, 2, 3)).mean()
-    t.d_adam.zero_grad()
-    loss.backward()
-    t.d_adam.step()
-
-    t.d.requires_grad_(False)
-    with autocast:
-        g_loss = F.softplus(-t.d(fake.float(), lod).float()).mean()
-    t.g_adam.zero_grad()
-    g_loss.backward()
-    t.g_adam.step()
-    t.d.requires_grad_(True)
-
-    keep = 0.5 ** (n / (1000 * a.half_life)) if t.seen > 20_000 else 0.98
-    with torch.no_grad():
-        for slow, fast in zip(t.average.parameters(), t.g.parameters()):
-            slow.lerp_(fast, 1 - keep)
-    t.step += 1
-    t.seen += n
-    return d_loss.item(), g_loss.item()
+    gamma = a.gamma * (real.shape[-1] / t.g.resolution) ** 2 / 2
+    blocks = len(t.g.channels) - int(lod)
+    return training.growing_step(t, real, lod, lambda z: t.g.draw(t.g.mapping(z), blocks), gamma, a)
 
 
 def main():
     a = arguments()
-    a.run.mkdir(parents=True, exist_ok=True)
-    checkpoint = a.run / "checkpoint.pt"
     torch.set_flush_denormal(True)
     torch.manual_seed(0)
     t = Training(a)
-    if checkpoint.exists():
-        t.restore(torch.load(checkpoint, weights_only=True), a.lr)
+    checkpoint = training.started(t, a.run)
     if a.freeze:
-        discriminator = {k: v.contiguous() for k, v in t.d.whole.state_dict().items()}
-        for name, weights in (("generator", t.averaged()), ("discriminator", discriminator)):
-            save_file(weights, a.freeze / f"{name}.safetensors", metadata={"images": str(t.seen)})
-        return
+        return training.freeze(a.freeze, t.averaged(), training.contiguous(t.d.whole), t.seen)
     if a.curve:
-        distance = Distance(real_images(2000))
-        for path in sorted(a.run.glob("average-*.safetensors")):
-            t.average.load_state_dict(load_file(path))
-            print(f"{path.stem.split('-')[1].lstrip('0'):>6s} kimg  FD {distance(t.average):.3f}", flush=True)
-        return
+        return training.curve(t, a.run)
     kimg = [float(k) for k in a.kimg.split(",")]
     pool = scenes(REAL_IDS, a.run, os.cpu_count() or 1)[0]
-    distance = Distance(pool)
-    start, first = time.time(), t.seen
-    while (lod := lod_at(t.seen, kimg, a.fade)) is not None and time.time() - start < 60 * a.minutes:
+    distance, clock = Distance(pool), training.Clock(t)
+    while (lod := lod_at(t.seen, kimg, a.fade)) is not None and clock.minutes < a.minutes:
         size = t.g.resolution // 2 ** int(lod)
-        d_loss, g_loss = train_step(t, real_batch(pool, size, a.batch, 0), lod, a)
+        losses = train_step(t, real_batch(pool, size, a.batch), lod, a)
         if t.step % 50 == 0:
-            rate = (t.seen - first) / (time.time() - start)
-            line = f"{t.seen / 1000:8.1f} kimg  lod {lod:4.2f}  D {d_loss:.3f}  G {g_loss:.3f}  {rate:5.1f} images/s"
-            print(line, end="\n" if t.step % 500 == 0 else "\r", flush=True)
+            clock.tell(*losses, f"lod {lod:4.2f}  ")
         if t.step % 250 == 0:
             save(checkpoint, lambda path: torch.save(t.state(), path))
             sample_sheet(Preview(t.average, lod), lod, a.run / "samples.png")
         if t.step % 1250 == 0:
             save_file(t.averaged(), a.run / f"average-{t.seen // 1000:05d}.safetensors")
             fd = distance(t.average) if lod == 0 else float("nan")
-            with open(a.run / "log.csv", "a", newline="") as f:
-                csv.writer(f).writerow([t.seen, f"{lod:.3f}", f"{d_loss:.4f}", f"{g_loss:.4f}", f"{fd:.3f}"])
+            training.log(a.run, t.seen, f"{lod:.3f}", *(f"{loss:.4f}" for loss in losses), f"{fd:.3f}")
     save(checkpoint, lambda path: torch.save(t.state(), path))
 
 

@@ -1,8 +1,8 @@
 """Train a small U-net GAN on rendered churches.
 
-    python tools/train_unetgan.py --run runs/unetgan                  # from scratch; the same line goes on
-    python tools/train_unetgan.py --run runs/unetgan --minutes 60     # stop after an hour
-    python tools/train_unetgan.py --run runs/unetgan --freeze data/unetgan
+    python -m tools.train_unetgan --run runs/unetgan                  # from scratch; the same line goes on
+    python -m tools.train_unetgan --run runs/unetgan --minutes 60     # stop after an hour
+    python -m tools.train_unetgan --run runs/unetgan --freeze data/unetgan
 
 The run folder holds checkpoint.pt (all that is needed to go on), snapshots of the averaged generator, a sample
 sheet, log.csv (images, losses, FD) and the renders. Stop it at any time with Ctrl-C or a kill.
@@ -13,10 +13,7 @@ two learning rates, an averaged generator. No layers are grown: all stages train
 """
 
 import argparse
-import copy
-import csv
 import os
-import time
 from pathlib import Path
 
 import torch
@@ -24,8 +21,9 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from helpers import unetgan
+from tools import training
 from tools.train_features import scenes
-from tools.train_pggan import REAL_IDS, Distance, real_batch, sample_sheet, save
+from tools.training import REAL_IDS, Distance, contiguous, real_batch, sample_sheet, save
 
 
 def arguments():
@@ -47,37 +45,11 @@ def arguments():
     return p.parse_args()
 
 
-class Training:
-    """Everything a step changes, so that one file can save and restore it."""
-
-    def __init__(self, a):
-        self.g = unetgan.Generator(map(int, a.generator.split(",")), a.latent)
-        self.d = unetgan.Discriminator(map(int, a.discriminator.split(",")))
-        self.average = copy.deepcopy(self.g).requires_grad_(False)
-        for module in self.networks.values():
-            module.to(memory_format=torch.channels_last)
-        rates = map(float, a.lr.split(","))
-        self.adams = [torch.optim.Adam(m.parameters(), lr, (0.0, 0.99)) for m, lr in zip((self.g, self.d), rates)]
-        self.step = self.seen = 0
-
-    @property
-    def networks(self):
-        return {"generator": self.g, "discriminator": self.d, "average": self.average}
-
-    def state(self):
-        parts = {name: module.state_dict() for name, module in self.networks.items()}
-        return parts | {"adams": [adam.state_dict() for adam in self.adams], "step": self.step, "seen": self.seen,
-                        "rng": torch.get_rng_state()}  # fmt: skip
-
-    def restore(self, state, a):
-        for name, module in self.networks.items():
-            module.load_state_dict(state[name])
-        for adam, old, lr in zip(self.adams, state["adams"], map(float, a.lr.split(","))):
-            adam.load_state_dict(old)
-            for group in adam.param_groups:
-                group["lr"] = lr
-        self.step, self.seen = state["step"], state["seen"]
-        torch.set_rng_state(state["rng"])
+def begun(a):
+    """A training that has not taken a step."""
+    generator = unetgan.Generator(map(int, a.generator.split(",")), a.latent)
+    discriminator = unetgan.Discriminator(map(int, a.discriminator.split(",")))
+    return training.Training(generator, discriminator, map(float, a.lr.split(",")))
 
 
 def cutmix(real, fake):
@@ -101,8 +73,7 @@ def mixed_loss(d, real, fake, maps):
 
 def train_step(t, real, a):
     """One discriminator and one generator step; returns the two losses."""
-    autocast = torch.autocast("cpu", torch.bfloat16, enabled=not a.float32)
-    n = len(real)
+    autocast, n = training.autocast(a.float32), len(real)
     with autocast:
         fake = t.g(torch.randn(n, a.latent)).float()
         both = t.d.both(torch.cat([real, fake.detach()]))
@@ -111,24 +82,9 @@ def train_step(t, real, a):
         d_loss = loss = loss + F.softplus(-maps[0]).mean() + F.softplus(maps[1]).mean()
         if torch.rand(()) < a.cutmix * min(1, t.seen / (1000 * a.warmup)):
             loss = loss + mixed_loss(t.d, real, fake.detach(), maps)
-    t.adams[1].zero_grad()
-    loss.backward()
-    t.adams[1].step()
-
-    t.d.requires_grad_(False)
-    with autocast:
-        g_loss = sum(F.softplus(-v.float()).mean() for v in t.d.both(fake))
-    t.adams[0].zero_grad()
-    g_loss.backward()
-    t.adams[0].step()
-    t.d.requires_grad_(True)
-
-    keep = 0.5 ** (n / (1000 * a.half_life)) if t.seen > 20_000 else 0.98
-    with torch.no_grad():
-        for slow, fast in zip(t.average.parameters(), t.g.parameters()):
-            slow.lerp_(fast, 1 - keep)
-    t.step += 1
-    t.seen += n
+    t.learn_to_tell(loss)
+    g_loss = t.learn_to_draw(lambda: sum(F.softplus(-v.float()).mean() for v in t.d.both(fake)), autocast)
+    t.follow(n, a.half_life)
     return d_loss.item(), g_loss.item()
 
 
@@ -142,34 +98,21 @@ def settle(average, n=500, steps=20):
     unetgan.standing_statistics(average.eval(), z)
 
 
-def contiguous(module):
-    return {key: value.contiguous() for key, value in module.state_dict().items()}
-
-
 def main():
     a = arguments()
-    a.run.mkdir(parents=True, exist_ok=True)
-    checkpoint = a.run / "checkpoint.pt"
     torch.set_flush_denormal(True)
     torch.manual_seed(0)
-    t = Training(a)
-    if checkpoint.exists():
-        t.restore(torch.load(checkpoint, weights_only=True), a)
+    t = begun(a)
+    checkpoint = training.started(t, a.run)
     if a.freeze:
         settle(t.average, 4000)
-        a.freeze.mkdir(parents=True, exist_ok=True)
-        for name, module in (("generator", t.average), ("discriminator", t.d)):
-            save_file(contiguous(module), a.freeze / f"{name}.safetensors", metadata={"images": str(t.seen)})
-        return
+        return training.freeze(a.freeze, contiguous(t.average), contiguous(t.d), t.seen)
     pool = scenes(REAL_IDS, a.run, os.cpu_count() or 1)[0]
-    distance = Distance(pool)
-    start, first = time.time(), t.seen
-    while t.seen < 1000 * a.kimg and time.time() - start < 60 * a.minutes:
-        d_loss, g_loss = train_step(t, real_batch(pool, t.g.resolution, a.batch, 0), a)
+    distance, clock = Distance(pool), training.Clock(t)
+    while t.seen < 1000 * a.kimg and clock.minutes < a.minutes:
+        losses = train_step(t, real_batch(pool, t.g.resolution, a.batch), a)
         if t.step % 50 == 0:
-            rate = (t.seen - first) / (time.time() - start)
-            line = f"{t.seen / 1000:8.1f} kimg  D {d_loss:.3f}  G {g_loss:.3f}  {rate:5.1f} images/s"
-            print(line, end="\n" if t.step % 500 == 0 else "\r", flush=True)
+            clock.tell(*losses)
         if t.step % 250 == 0:
             save(checkpoint, lambda path: torch.save(t.state(), path))
         if t.step % a.every == 0:
@@ -177,9 +120,8 @@ def main():
             sample_sheet(t.average, None, a.run / "samples.png")
             if t.step % (2 * a.every) == 0:
                 save_file(contiguous(t.average), a.run / f"average-{t.seen // 1000:05d}.safetensors")
-            with open(a.run / "log.csv", "a", newline="") as f:
-                row = [t.seen, f"{d_loss:.4f}", f"{g_loss:.4f}", f"{distance(t.average):.3f}"]
-                csv.writer(f).writerow(row)
+            fd = distance(t.average)
+            training.log(a.run, t.seen, *(f"{loss:.4f}" for loss in losses), f"{fd:.3f}")
     save(checkpoint, lambda path: torch.save(t.state(), path))
 
 
