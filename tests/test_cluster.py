@@ -11,9 +11,9 @@ from helpers import checkpoints, engines, env, pggan, survey
 from helpers.flow import Flow
 from helpers.latents import latents
 from tests.networks import Mortal, tiny_generator
+from tests.surveys import assert_same
 
 pytestmark = pytest.mark.timeout(240)
-FIELDS = ("thresholds", "rates", "position_rates", "top", "means", "deviations")
 EXTRAS = "cluster tests need: pip install -r requirements-cluster.txt"
 
 
@@ -57,15 +57,6 @@ def z():
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
     monkeypatch.setattr(survey, "SHARD", 30)
-
-
-def assert_same(found, expected):
-    for name in FIELDS:
-        mine, theirs = getattr(found, name), getattr(expected, name)
-        assert mine.keys() == theirs.keys()
-        for layer in theirs:
-            torch.testing.assert_close(mine[layer], theirs[layer], rtol=1e-6, atol=1e-6)
-    assert found.images == expected.images
 
 
 def assert_survives(client, z, folder):

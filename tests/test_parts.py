@@ -9,8 +9,7 @@ from helpers.flow import Flow
 from helpers.latents import latents
 from helpers.pggan import Layers
 from tests.networks import Canvas, tiny_generator
-
-FIELDS = ("thresholds", "rates", "position_rates", "top", "means", "deviations")
+from tests.surveys import assert_same
 
 
 @pytest.fixture(scope="module")
@@ -29,15 +28,6 @@ def saved(flow, z, folder, pieces, **options):
     for file, (begin, stop) in zip(files, pieces):
         survey.part(flow, z[begin:stop], file, first=begin, k=5, **options)
     return files
-
-
-def assert_same(found, expected):
-    for name in FIELDS:
-        mine, theirs = getattr(found, name), getattr(expected, name)
-        assert list(mine) == list(theirs)
-        for layer in theirs:
-            torch.testing.assert_close(mine[layer], theirs[layer], rtol=1e-6, atol=1e-6)
-    assert found.images == expected.images
 
 
 @pytest.mark.parametrize("order", [1, -1])

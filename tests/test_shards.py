@@ -16,8 +16,7 @@ from helpers.flow import Flow
 from helpers.latents import latents
 from helpers.pggan import Layers
 from tests.networks import tiny_generator
-
-FIELDS = ("thresholds", "rates", "position_rates", "top", "means", "deviations")
+from tests.surveys import assert_same
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +50,6 @@ def computed(monkeypatch):
 
     monkeypatch.setattr(shards, "run", watching)
     return starts
-
-
-def assert_same(found, expected):
-    for name in FIELDS:
-        mine, theirs = getattr(found, name), getattr(expected, name)
-        assert list(mine) == list(theirs)
-        for layer in theirs:
-            torch.testing.assert_close(mine[layer], theirs[layer], rtol=1e-6, atol=1e-6)
-    assert found.images == expected.images
 
 
 # Resuming
