@@ -1,10 +1,8 @@
-import pandas as pd
 import pytest
 import torch
 
 from helpers import correct, domains, evaluation, metrics, survey, units
 from helpers.evaluation import Reference, Sample, Scores
-from tools import evaluate
 
 LAYERS = [1, 2]
 
@@ -149,38 +147,6 @@ def test_dark_is_a_matter_of_the_mean():
     found = looked(torch.zeros(2, 1))
     found.images[0] = -0.5
     assert found.dark.tolist() == [True, False]
-
-
-def test_settings_are_chosen_by_gain_and_harm():
-    columns = ["method", "stop_layer", "portion", "scale", "fd", "fd_normals", "moved_artifacts"]
-    rows = [
-        ("untouched", 0, 0, 0, 50, 20, 0),
-        ("sequential", 1, 0.1, 0.9, 40, 24, 0.3),  # 44
-        ("sequential", 1, 0.2, 0.9, 38, 30, 0.5),  # 48: better on artifacts, but dearer
-        ("sequential", 2, 0.1, 0.5, 45, 10, 0.4),  # 45: what normals gain does not count
-        ("noise", 0, 0.2, 0, 39, 22, 0.2),
-        ("noise", 0, 0.3, 0, 35, 22, 0.35),
-    ]
-    table = pd.DataFrame(rows, columns=columns)
-    assert evaluate.chosen(table, "sequential") == (1, 0.1, 0.9)
-    assert evaluate.chosen(table, "noise") == (0, 0.3, 0)
-
-
-def test_results_resume_row_by_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluate, "FOLDER", tmp_path)
-    first = evaluate.Results("grid", ("method", "portion"))
-    first.add(("local", 0.1), [{"fd": 1.234567}])
-    again = evaluate.Results("grid", ("method", "portion"))
-    assert ("local", 0.1) in again and ("local", 0.2) not in again
-    again.add(("local", 0.2), [{"fd": 2.0}])
-    assert evaluate.read("grid").fd.tolist() == [1.23457, 2.0]
-
-
-def test_drawing_towards_the_mean():
-    mean, h = torch.ones(3, 2, 2), torch.full((4, 3, 2, 2), 3.0)
-    assert torch.equal(evaluate.Towards(mean, 1.0)(h), h)
-    assert torch.equal(evaluate.Towards(mean, 0.5)(h), torch.full_like(h, 2.0))
-    assert evaluate.spread([1, 2, 3, 4, 5, 6], 3) == [1, 3, 5] and evaluate.spread([1, 2], 9) == [1, 2]
 
 
 def test_scores_keep_nothing_but_whole_ids():

@@ -1,0 +1,68 @@
+"""How much the choices matter that the paper leaves open."""
+
+import torch
+from scipy.stats import spearmanr
+
+from helpers import domains, env, evaluation, gradcam, pggan, survey, units
+from helpers.flow import Flow
+from tools.evaluate.grid import chosen
+from tools.evaluate.results import read
+from tools.evaluate.settings import PORTION, SCALE, STOP
+from tools.evaluate.study import spread
+from tools.evaluate.ways import sequential
+
+EDITED = {"normalise by the maximum": "max", "normalise over all layers": "global", "raw scores": "none"}
+LONGER = "one layer more (inclusive loop)"
+
+
+def options(study):
+    """Every choice by itself: rank correlation with the default, and FD on the tuning split."""
+    setting = chosen(read("grid"), "sequential")
+    ids = spread(study.domain.split(domains.TRAIN)[0], 400)
+    variants, rows = scored(study, ids), []
+    default = variants.pop("default")()
+    for name in env.progress(["default", *variants, *EDITED, LONGER], "options"):
+        found = variants[name]() if name in variants else default
+        asked = {"normalise": EDITED[name]} if name in EDITED else {}
+        asked |= {"inclusive_loop": True} if name == LONGER else {}
+        rho = [float(spearmanr(found[k], default[k]).statistic) for k in default]
+        row = {"option": name, "rho_layer_1": rho[0], "rho_layer_6": rho[-1], "rho_mean": sum(rho) / len(rho)}
+        for where, values in (("tuned", setting), ("paper", (STOP, PORTION, SCALE))):
+            if name == LONGER and where == "paper":
+                found = study.ds  # scores of that layer, too
+            how = sequential(evaluation.Scores(found, ids), *values, **asked)
+            row[f"fd_{where}"] = study.reference.fd(study.corrected(study.tune, how))
+            row[f"fd_normals_{where}"] = study.reference.fd(study.corrected(study.tune_normals, how))
+        rows.append(row)
+    return {"options": rows}
+
+
+def scored(study, ids):
+    """Name the readings that change the scores of layers 1 to STOP: {option: function of nothing -> scores}."""
+    z, masks = study.domain.latents(ids), study.domain.masks(ids)
+    layers = {k: study.thresholds[k] for k in range(1, STOP + 1)}
+    order = torch.randperm(len(masks), generator=torch.Generator().manual_seed(0))
+    behind = Flow(pggan.Layers(study.flow.network.generator, post_pn=True))
+
+    def scores(masks=masks, levels=layers, flow=study.flow, **asked):
+        return units.defective_scores(flow, z, masks, levels, **asked)
+
+    def plain_masks():
+        images = study.domain.images(ids)
+        return gradcam.binary_mask(gradcam.gradcam(study.domain.maps(images), study.domain.head))
+
+    return {
+        "default": scores,
+        "threshold after upsampling": lambda: scores(order="netdissect"),
+        "upsampled map binary at 0.5": lambda: scores(binarise_upsampled=0.5),
+        "IoU of sums": lambda: scores(reduce="pooled"),
+        "mask level 0.3": lambda: scores(study.domain.masks(ids, 0.3)),
+        "mask level 0.7": lambda: scores(study.domain.masks(ids, 0.7)),
+        "masks by the paper's GradCAM": lambda: scores(plain_masks()),
+        "masks of other artifacts": lambda: scores(masks[order]),
+        "threshold share 0.02": lambda: scores(levels=survey.thresholds(study.flow, study.pool, 0.02, list(layers))),
+        "after pixel normalisation": lambda: scores(
+            levels=survey.thresholds(behind, study.pool, layers=list(layers)), flow=behind
+        ),
+        "random units": lambda: units.random_scores(study.flow, 0, list(layers)),
+    }
