@@ -128,6 +128,8 @@ def macro_f1(predicted, truth):
 def bootstrap(statistic, *samples, n=1000, level=0.95, seed=0, paired=False):
     """Return a statistic with its bootstrap interval: statistic(*samples) -> Interval(value, low, high).
 
+    statistic: a function that returns a number; or a list of numbers, all measured on the same resamples, which gives
+    a list of Intervals.
     samples: tensors, arrays or lists; the first axis of each is resampled on its own, or all alike if paired.
     n: resamples. level: coverage in (0, 1). The percentiles are taken after moving the resamples' mean to the value:
     drawing with replacement repeats images, which raises distances such as FD and KID, and would push a plain
@@ -141,21 +143,22 @@ def bootstrap(statistic, *samples, n=1000, level=0.95, seed=0, paired=False):
     sizes = [len(s) for s in samples]
     if not samples or 0 in sizes or (paired and len(set(sizes)) > 1):
         raise ValueError(f"got samples of sizes {sizes}: pass at least one, none empty, all of one size if paired")
-    value = float(statistic(*samples))
-    if value != value:
+    found = torch.as_tensor(statistic(*samples), dtype=torch.float64)
+    if found.isnan().any():
         raise ValueError("the statistic is NaN on the samples themselves: check that they hold what it needs")
     generator = torch.Generator().manual_seed(seed)
     draws = []
     for _ in range(n):
         rows = [torch.randint(size, (size,), generator=generator) for size in (sizes[:1] if paired else sizes)]
         rows = rows * len(sizes) if paired else rows
-        draws.append(float(statistic(*map(_take, samples, rows))))
-    draws = torch.tensor(draws, dtype=torch.float64)
-    draws = draws[~draws.isnan()]
-    if len(draws) < n / 2:
-        raise ValueError(f"the statistic is NaN in {n - len(draws)} of {n} resamples: the samples are too small for it")
+        draws.append(torch.as_tensor(statistic(*map(_take, samples, rows)), dtype=torch.float64))
+    draws = torch.stack(draws).reshape(n, -1)
+    if (lacking := int(draws.isnan().sum(dim=0).max())) > n / 2:
+        raise ValueError(f"the statistic is NaN in {lacking} of {n} resamples: the samples are too small for it")
     tail = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
-    return Interval(value, *(draws - draws.mean() + value).quantile(tail).tolist())
+    ends = (draws - draws.nanmean(dim=0) + found.reshape(1, -1)).nanquantile(tail, dim=0).T.tolist()
+    intervals = [Interval(value, *pair) for value, pair in zip(found.reshape(-1).tolist(), ends)]
+    return intervals if found.dim() else intervals[0]
 
 
 def _take(sample, rows):

@@ -276,3 +276,20 @@ def test_k_must_leave_a_neighbour(compare):
         with pytest.raises(ValueError, match=f"between 1 and 19, got {k}"):
             compare(good, good, k=k)
     assert compare(good, good + 1, k=19) is not None
+
+
+def test_bootstrap_of_several_numbers_measures_all_on_the_same_resamples():
+    x, y = normal(60, 1, 0).flatten(), normal(60, 1, 1).flatten()
+    both = metrics.bootstrap(lambda a, b: [a.mean(), float((a - b).mean())], x, y, n=200, paired=True)
+    apart = metrics.bootstrap(lambda a, b: (a - b).mean(), x, y, n=200, paired=True)
+    torch.testing.assert_close(torch.tensor(both), torch.tensor([metrics.bootstrap(torch.mean, x, n=200), apart]))
+    assert isinstance(both[1], metrics.Interval)
+
+
+def test_bootstrap_of_several_numbers_leaves_out_what_is_nan_for_each_alone():
+    scores, labels = torch.arange(6.0), torch.tensor([0, 0, 0, 0, 0, 1])
+    mean, area = metrics.bootstrap(lambda s, k: [s.mean(), metrics.auc(s, k)], scores, labels, n=200, paired=True)
+    assert mean == metrics.bootstrap(lambda s, k: s.mean(), scores, labels, n=200, paired=True)
+    assert area == metrics.bootstrap(metrics.auc, scores, labels, n=200, paired=True)
+    with pytest.raises(ValueError, match="NaN"):
+        metrics.bootstrap(lambda s, k: [s.mean(), metrics.auc(s, k)], scores, scores >= 0, n=20, paired=True)
