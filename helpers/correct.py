@@ -17,11 +17,19 @@ from helpers import units as unit_scores
 class Scale:
     """Multiply each unit's featuremap by a weight: (B, U, H, W) -> same."""
 
-    weights: torch.Tensor
+    weights: torch.Tensor  # (U,), or (N, U) for each of N images its own
+
+    def take(self, rows, total):
+        """Cut to the images of a chunk; `total` is how many images the flow was asked for."""
+        if self.weights.ndim == 1:
+            return self
+        if total != len(self.weights):
+            raise ValueError(f"this correction is for {len(self.weights)} images, but {total} images were asked for")
+        return Scale(self.weights[rows])
 
     def __call__(self, h):
-        _check_units(h, len(self.weights))
-        return h * self.weights.to(h)[:, None, None]
+        _check_units(h, self.weights.shape[-1])
+        return h * self.weights.to(h)[..., None, None]
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,28 @@ def sequential(scores, stop_layer=6, portion=0.2, scale=0.9, normalise="minmax",
         if not (scaled[layer].min() >= 0 and scaled[layer].max() <= 1):
             raise ValueError(f"layer {layer} has scores outside [0, 1] under normalise={normalise!r}: use 'minmax'")
     return {layer: Scale(torch.where(top, scale * (1 - scaled[layer]), 1.0)) for layer, top in chosen.items()}
+
+
+def per_image(scores, stop_layer=6, portion=0.2, scale=0.9):
+    """Correct each image by its own scores: Algorithm 1 where units mean another thing in each image (section 5.4).
+
+    scores: {layer: (N, U)}, the overlap of each unit with each image's mask (`units.ious`), in the order of z; min-max
+    normalised per image and layer. A unit that does not meet its image's mask at all is left alone, so an image
+    with an empty mask stays as it is. Other arguments as in `sequential`. Returns Edits for exactly these N images.
+    Raises ValueError as `sequential` does, and once applied for another number of images. Explained in notebook 07.
+    """
+    if not 0 <= scale <= 1:
+        raise ValueError(f"scale (lambda) lies in [0, 1], got {scale}")
+    edits = {}
+    for layer in _upto(scores, stop_layer):
+        own = scores[layer]
+        if own.ndim != 2:
+            raise ValueError(f"layer {layer} needs scores (N, U), a row per image, got {tuple(own.shape)}")
+        by_image = {f"{layer} of image {i}": row for i, row in enumerate(own)}
+        top = torch.stack([*selected(by_image, by_image, portion).values()]) & (own > 0)
+        scaled = torch.stack([*unit_scores.normalise(by_image).values()])
+        edits[layer] = Scale(torch.where(top, scale * (1 - scaled), 1.0))
+    return edits
 
 
 def local(scores, masks, stop_layer=6, portion=0.2):

@@ -296,6 +296,43 @@ def test_pixels_beyond_the_receptive_field_of_the_mask_are_bit_identical(scores)
         assert (local != plain).any(dim=3).any(dim=2).any(dim=1).all()  # each image changes somewhere
 
 
+@pytest.fixture(scope="module")
+def own(flow):
+    """Made-up scores of each image, the first image without a mask that any unit meets."""
+    g = torch.Generator().manual_seed(3)
+    out = {layer: (0.1 * torch.rand(N, flow.units(layer), generator=g) - 0.03).clamp_min(0) for layer in LAYERS}
+    for s in out.values():
+        s[0] = 0
+    return out
+
+
+def test_per_image_is_algorithm_1_with_the_scores_of_each_image_alone(flow, z, own):
+    together = flow.generate(z, correct.per_image(own, 4, 0.5, 0.9))
+    for i in range(N):
+        weights = {}
+        for layer in range(1, 5):
+            s = own[layer][i]
+            top = s.argsort(descending=True, stable=True)[: s.numel() // 2]
+            top = top[s[top] > 0]
+            scaled = (s - s.min()) / (s.max() - s.min()) if s.max() > s.min() else s * 0
+            weights[layer] = torch.ones_like(s).scatter(0, top, 0.9 * (1 - scaled[top]))
+        alone = flow.generate(z[i : i + 1], {k: lambda h, w=w: h * w[:, None, None] for k, w in weights.items()})
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=0, atol=1e-6)
+    assert torch.equal(together[0], flow.generate(z[:1])[0])  # no unit meets its mask: it stays as it is
+    assert (together[1:] - flow.generate(z)[1:]).abs().amax(dim=(1, 2, 3)).min() > 1e-3
+
+
+def test_per_image_refuses_other_numbers_of_images_shared_scores_and_nan(flow, z, own, scores):
+    with pytest.raises(ValueError, match=f"for {N} images, but 3 images were asked for"):
+        flow.generate(z[:3], correct.per_image(own, 4))
+    with pytest.raises(ValueError, match=r"layer 1 needs scores \(N, U\)"):
+        correct.per_image(scores, 4)
+    with pytest.raises(ValueError, match="layer 2 of image 5 has NaN"):
+        correct.per_image(own | {2: own[2].clone().index_fill_(0, torch.tensor([5]), float("nan"))}, 4)
+    with pytest.raises(ValueError, match="lambda"):
+        correct.per_image(own, 4, scale=1.2)
+
+
 def test_a_wrong_number_of_masks_is_refused(flow, z, scores, masks):
     edits = correct.local(scores, masks)
     for wrong in (z[:5], z[:7], z[:1], torch.cat([z, z])):
