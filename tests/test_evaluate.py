@@ -1,12 +1,20 @@
 import json
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 
-from helpers import env
+from helpers import churches, classifier, concepts, domains, env, evaluation, survey
 from tools.evaluate import __main__ as evaluate
-from tools.evaluate import grid, raters, results, rows, settings, study, ways
+from tools.evaluate import grid, options, raters, results, rows, settings, study, ways
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A study of few images."""
+    domain = domains.load("churches")
+    return SimpleNamespace(domain=domain, flow=domain.flow, pool=domain.latents(domains.POOL[:40]))
 
 
 @pytest.fixture
@@ -76,6 +84,46 @@ def test_drawing_towards_the_mean():
     assert torch.equal(ways.Towards(mean, 1.0)(h), h)
     assert torch.equal(ways.Towards(mean, 0.5)(h), torch.full_like(h, 2.0))
     assert study.spread([1, 2, 3, 4, 5, 6], 3) == [1, 3, 5] and study.spread([1, 2], 9) == [1, 2]
+
+
+def test_silent_neurons_lose_what_is_positive_and_nothing_else():
+    h = torch.tensor([[[[2.0, -1.0], [3.0, 0.5]]]])
+    chosen = torch.tensor([[[True, True], [False, False]]])
+    assert ways.Silent(chosen)(h).tolist() == [[[[0.0, -1.0], [3.0, 0.5]]]] and h[0, 0, 0, 0] == 2
+
+
+def test_rare_neurons_fire_in_few_images_but_in_some(small):
+    found = study.Study.rare.func(small)
+    assert list(found) == list(settings.RARE_LAYERS)
+    counts = (small.flow.record(small.pool, [2])[2] > 0).sum(dim=0)
+    assert torch.equal(found[2], (counts >= 1) & (counts <= 12)) and found[2].any() and not found[2].all()
+
+
+@pytest.mark.parametrize("layer", [1, 4])
+def test_scores_of_representative_images(small, layer):
+    asked = [options.representative_scores(small, [layer], place)[layer] for place in ("layer", "latent", "picture")]
+    top = survey.top_images(small.flow, small.pool, settings.TOP, [layer])[layer][5]
+    images = small.flow.generate(small.pool[top]).clamp(-1, 1)
+    by_hand = (
+        concepts.representative_image(small.flow, small.pool[top], layer),
+        small.flow.generate(small.pool[top].mean(dim=0, keepdim=True)),
+        images.mean(dim=0, keepdim=True),
+    )
+    for scores, image in zip(asked, by_hand):
+        features = small.domain.backbone.pooled(image)
+        expected = classifier.predict(small.domain.head, features)[0, classifier.ARTIFACT]
+        assert scores.shape == (small.flow.units(layer),) and scores.min() >= 0 and scores.max() <= 1
+        assert scores[5] == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_lit_windows_are_counted_among_the_windows(small):
+    ids = [i for i, f in enumerate(churches.factors(range(60))) if f.lit][:3] + [0, 1, 2]
+    images, labels = small.domain.render(ids)
+    found = study.counted(small.domain, images.float() / 127.5 - 1)
+    k = small.domain.classes.index("window")
+    assert torch.equal(found[:, :-1], evaluation.parts(small.domain, images.float() / 127.5 - 1))
+    lit = torch.tensor([f.lit for f in churches.factors(ids)])
+    assert (found[lit, -1] > 0.5 * found[lit, k]).all() and (found[~lit, -1] < 0.2 * found[~lit, k] + 5).all()
 
 
 def test_noise_keeps_the_size_of_latents():

@@ -3,11 +3,11 @@
 import torch
 from scipy.stats import spearmanr
 
-from helpers import domains, env, evaluation, gradcam, pggan, survey, units
-from helpers.flow import Flow
+from helpers import classifier, domains, env, evaluation, gradcam, pggan, survey, units
+from helpers.flow import Flow, State
 from tools.evaluate.grid import chosen
 from tools.evaluate.results import read
-from tools.evaluate.settings import PORTION, SCALE, STOP
+from tools.evaluate.settings import PORTION, SCALE, STOP, TOP
 from tools.evaluate.study import spread
 from tools.evaluate.ways import sequential
 
@@ -51,6 +51,9 @@ def scored(study, ids):
         images = study.domain.images(ids)
         return gradcam.binary_mask(gradcam.gradcam(study.domain.maps(images), study.domain.head))
 
+    def representative(place):
+        return representative_scores(study, list(layers), place)
+
     return {
         "default": scores,
         "threshold after upsampling": lambda: scores(order="netdissect"),
@@ -64,5 +67,29 @@ def scored(study, ids):
         "after pixel normalisation": lambda: scores(
             levels=survey.thresholds(behind, study.pool, layers=list(layers)), flow=behind
         ),
+        "representative images, mean at the unit's layer": lambda: representative("layer"),
+        "representative images, mean of the latents": lambda: representative("latent"),
+        "representative images, mean of the pictures": lambda: representative("picture"),
         "random units": lambda: units.random_scores(study.flow, 0, list(layers)),
     }
+
+
+def representative_scores(study, layers, place):
+    """Score units by how much their representative image looks like an artifact: {layer: (U,)} in [0, 1].
+
+    place: where a unit's TOP images are averaged: at its own "layer", as `concepts.representative_image` does, which
+    would make one image at a time, or as "latent" or "picture". No mask takes part, only the classifier.
+    """
+    flow, z, out = study.flow, study.pool, {}
+    pictures = flow.generate(z).clamp(-1, 1) if place == "picture" else None
+    for layer, top in survey.top_images(flow, z, TOP, layers).items():
+        if place == "layer":
+            h = flow.state(z, layer).h
+            images = flow.resume(State(layer, torch.stack([h[rows].mean(dim=0) for rows in top])))
+        elif place == "latent":
+            images = flow.generate(z[top].mean(dim=1))
+        else:
+            images = torch.stack([pictures[rows].mean(dim=0) for rows in top])
+        features = study.domain.maps(images.clamp(-1, 1)).mean(dim=(2, 3))
+        out[layer] = classifier.predict(study.domain.head, features)[:, classifier.ARTIFACT]
+    return out

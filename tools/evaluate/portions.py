@@ -3,7 +3,7 @@
 from helpers import correct, env, evaluation, units
 from helpers.flow import State
 from tools.evaluate.rows import spanned
-from tools.evaluate.settings import COUNTS, LAYER
+from tools.evaluate.settings import COUNTS, DRAWS, LAYER
 
 
 def portions(study):
@@ -16,7 +16,7 @@ def portions(study):
         rows += [
             {"ranking": k, "units": count, "fd": v, "low": float("nan"), "high": float("nan")} for k, v in found.items()
         ]
-        drawn = spanned([at_layer(study, h, seed, count) for seed in range(5)])
+        drawn = spanned([at_layer(study, h, seed, count) for seed in range(DRAWS)])
         rows.append({"ranking": "random", "units": count} | dict(zip(("fd", "low", "high"), drawn)))
     return {"portions": rows}
 

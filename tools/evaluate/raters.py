@@ -6,13 +6,13 @@ from helpers import classifier, domains, labels, metrics, rating, store
 
 
 def agreement(study):
-    """How far two raters agree on class, by split, and on each type."""
+    """How far two raters agree on class and on each type, in all and by split."""
     second, rows = labels.read(store.fetch("churches/second_pass.csv")), []
     splits = {"all": set(second.ids), "train": domains.TRAIN, "tune": domains.TUNE, "test": domains.TEST}
     for split, ids in splits.items():
         one, two = ({r["id"]: r for r in t.rows if r["id"] in set(ids)} for t in (study.domain.labels, second))
         both = [i for i in two if i in one]
-        for kind in ("class", *(labels.TYPES if split == "all" else ())):
+        for kind in ("class", *labels.TYPES):
             if len(both) >= 2:
                 pair = [said([t[i] for i in both], kind) for t in (one, two)]
                 rows.append({"split": split, "type": kind} | agreed(*pair))

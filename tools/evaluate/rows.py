@@ -4,6 +4,7 @@ import torch
 
 from helpers import evaluation, metrics, rating
 from tools.evaluate.settings import RESAMPLES, SHOWN
+from tools.evaluate.study import counted
 
 BEFORE = {"artifacts": "test", "normals": "normals"}  # the untouched samples of a group
 
@@ -48,12 +49,12 @@ def measured(study, group, found):
 
 
 def lost_parts(study, group, found):
-    """Count the semantic parts that a correction removes, by class."""
-    before, after = study.pixels(BEFORE[group]), evaluation.parts(study.domain, found.images)
+    """Count the semantic parts that a correction removes, by class, and lit windows among the windows."""
+    before, after = study.pixels(BEFORE[group]), counted(study.domain, found.images)
     there, gone = evaluation.lost(before, after)
     rows = []
-    for name in SHOWN:
-        k = study.domain.classes.index(name)
+    for name in (*SHOWN, "lit window"):
+        k = study.domain.classes.index(name) if name in SHOWN else -1
         n, lost = int(there[:, k].sum()), int(gone[:, k].sum())
         value, low, high = share(gone[there[:, k], k]) if n else (float("nan"),) * 3
         area = float(after[:, k].sum() / before[:, k].sum().clamp_min(1))

@@ -5,7 +5,7 @@ import functools
 import torch
 
 from helpers import domains, evaluation, survey, units
-from tools.evaluate.settings import LAYERS, POOL, REAL
+from tools.evaluate.settings import LAYERS, LIT, POOL, RARE, RARE_LAYERS, REAL
 
 
 def spread(ids, count):
@@ -20,6 +20,14 @@ def damped_noise(z, amount, seed=0):
     return (1 - amount**2) ** 0.5 * z + amount * noise
 
 
+def counted(domain, images):
+    """Count each image's pixels of every class, and of lit windows last: (N, C + 1)."""
+    window = domain.classes.index("window")
+    lit = images[:, 0] - images[:, 2] > LIT
+    seen = torch.cat([domain.evaluation.segment(part).argmax(dim=1) for part in images.split(256)])
+    return torch.cat([evaluation.parts(domain, images), ((seen == window) & lit).sum(dim=(1, 2))[:, None]], dim=1)
+
+
 class Study:
     """The domain, its splits, the rankings, and the samples that everything is compared with."""
 
@@ -32,7 +40,7 @@ class Study:
         self.normals = spread(normals, len(self.test))
         self.masks = functools.cache(self.domain.masks)
         self.plain = functools.cache(lambda group: evaluation.sample(self.domain, getattr(self, group)))
-        self.pixels = functools.cache(lambda group: evaluation.parts(self.domain, self.plain(group).images))
+        self.pixels = functools.cache(lambda group: counted(self.domain, self.plain(group).images))
 
     @functools.cached_property
     def pool(self):
@@ -85,6 +93,12 @@ class Study:
     def mean(self):
         """The mean featuremap of layer 1."""
         return self.flow.record(self.pool, [1])[1].mean(dim=0)
+
+    @functools.cached_property
+    def rare(self):
+        """Neurons, one unit at one place, that fire in few images, but in some: {layer: bool (U, h, w)}."""
+        rates = {k: (h > 0).float().mean(dim=0) for k, h in self.flow.record(self.pool, RARE_LAYERS).items()}
+        return {layer: (rate > 0) & (rate <= RARE) for layer, rate in rates.items()}
 
     def corrected(self, ids, way, tuned=False, in_sample=False):
         """Sample ids under a way of correcting: a `ways.Way`."""

@@ -9,7 +9,7 @@ from tools.evaluate.results import read
 from tools.evaluate.rows import BEFORE, distances, line, lost_parts, measured, share, spanned
 from tools.evaluate.settings import DRAWS, LAYER, LAYERS, PORTION, RESAMPLES, SCALE, STOP
 from tools.evaluate.study import spread
-from tools.evaluate.ways import Way, local, sequential, single, way
+from tools.evaluate.ways import Silent, Way, local, sequential, single, way
 
 
 @functools.cache
@@ -31,6 +31,7 @@ def ways(study):
         "local, paper's setting": (local(study, STOP, PORTION), False),
         "local, tuned": (local(study, *near[:2]), True),
         "DS minus score on normals, tuned": (sequential(study.contrast, *mixed), True),
+        "rare neurons of layers 2, 4 and 6": (Way(lambda s, ids: {k: Silent(n) for k, n in study.rare.items()}), False),
         "truncation, tuned": (way(study, "truncation", *drawn), True),
         "noise, moved as far as tuned": (way(study, "noise", *shaken), True),
     }
