@@ -17,6 +17,8 @@ from helpers.paper import Absent
 TRAIN, TUNE = (*range(900), *range(1400, 2500)), tuple(range(2500, 2800))
 TEST, POOL = (*range(900, 1400), *range(2800, 3500)), range(10_000, 30_000)
 FIT = TRAIN[:900]
+# The embedded domains: three generators of one world. They share its renders and the first one's feature networks.
+EMBEDDED = ("churches", "churches-stylegan2", "churches-unetgan")
 # Ids of renders, disjoint from those the networks were trained on.
 REAL_TRAIN, REAL_TEST, REAL_REFERENCE = range(0, 1000), range(1000, 2000), range(10_000, 20_000)
 
@@ -119,7 +121,7 @@ def load(
 ):
     """Load a domain: the first line of every notebook.
 
-    name: "churches", the embedded one, which takes nothing else; or any name for a domain of your own files:
+    name: one of `EMBEDDED`, which take nothing else ("churches" is the suite's PGGAN); or any name for your own files:
     weights, discriminator: weight files, or names of `published.REGISTRY`; one file may hold both networks.
     images: a folder of real images, cut and resized to the generator's size. labels: a CSV of `widgets.labeller`
     with ids of TRAIN (2,000, as in the paper), TUNE and TEST; the heads are fitted on those of TRAIN and kept in the
@@ -128,12 +130,12 @@ def load(
     Raises ValueError for what does not fit, FileNotFoundError for what is missing. Explained in notebook 07.
     """
     given = weights, discriminator, images, labels, backbone, evaluation
-    if name == "churches":
+    if name in EMBEDDED:
         if download or any(part is not None for part in given):
-            raise ValueError("'churches' is the embedded domain and takes no files: give yours a name of its own")
-        return _churches()
+            raise ValueError(f"{name!r} is an embedded domain and takes no files: give yours a name of its own")
+        return _embedded(name)
     if weights is None or not isinstance(name, str) or not name:
-        raise ValueError(f"unknown domain {name!r}: the embedded one is 'churches', any other needs a name and weights")
+        raise ValueError(f"unknown domain {name!r}: embedded are {', '.join(EMBEDDED)}; others need a name and weights")
     device, table = env.device(), None
     flow = checkpoints.load_generator(paper.located(weights, download))
     flow.network.to(device)
@@ -218,21 +220,21 @@ def _fitted(domain):
     return parts | {"head": classifier.Head(*head) if head else lack}
 
 
-def _churches():
-    device = env.device()
-    flow = checkpoints.load_generator(store.fetch("churches/generator.safetensors"))
+def _embedded(name):
+    device, shared = env.device(), EMBEDDED[0]
+    flow = checkpoints.load_generator(store.fetch(f"{name}/generator.safetensors"))
     flow.network.to(device)
-    heads = load_file(store.fetch("churches/heads.safetensors"))
+    heads = load_file(store.fetch(f"{name}/heads.safetensors"))
     return Domain(
-        name="churches",
+        name=name,
         flow=flow,
-        discriminator=checkpoints.load_discriminator(store.fetch("churches/discriminator.safetensors")).to(device),
-        backbone=features.load(store.fetch("churches/backbone.safetensors")).to(device),
+        discriminator=checkpoints.load_discriminator(store.fetch(f"{name}/discriminator.safetensors")).to(device),
+        backbone=features.load(store.fetch(f"{shared}/backbone.safetensors")).to(device),
         head=classifier.Head(heads["weight"], heads["bias"]),
         detector=classifier.Head(heads["detector.weight"], heads["detector.bias"]),
         baseline=heads["baseline"],
-        evaluation=features.load(store.fetch("churches/evaluation.safetensors")).to(device),
+        evaluation=features.load(store.fetch(f"{shared}/evaluation.safetensors")).to(device),
         render=churches.render,
         classes=churches.CLASSES,
-        labels=label_table.read(store.fetch("churches/labels.csv")),
+        labels=label_table.read(store.fetch(f"{name}/labels.csv")),
     )

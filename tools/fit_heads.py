@@ -1,10 +1,13 @@
 """Fit the shipped heads, the classifier of three classes and the local detector, on the labels that came first.
 
-    python -m tools.fit_heads            # writes data/churches/heads.safetensors
+    python -m tools.fit_heads                        # writes data/churches/heads.safetensors
+    python -m tools.fit_heads churches-stylegan2     # of another embedded domain, on its labels of the same ids
     python -m tools.manifest churches
 
 The same few lines are the subject of notebook 02, which asserts that it comes to the same heads.
 """
+
+import argparse
 
 import torch
 from safetensors.torch import save_file
@@ -13,9 +16,11 @@ from helpers import checkpoints, churches, classifier, domains, features, gradca
 
 
 def main():
-    folder = store.data_root() / "churches"
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("domain", nargs="?", choices=domains.EMBEDDED, default="churches")
+    folder = store.data_root() / p.parse_args().domain
     flow = checkpoints.load_generator(folder / "generator.safetensors")
-    backbone = features.load(folder / "backbone.safetensors")
+    backbone = features.load(store.fetch("churches/backbone.safetensors"))
     table = labels.read(folder / "labels.csv")
     fit = set(domains.FIT)
     ids = [i for i in table.ids if i in fit]
