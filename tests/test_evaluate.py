@@ -14,7 +14,9 @@ from tools.evaluate import grid, options, raters, results, rows, settings, study
 def small():
     """A study of few images."""
     domain = domains.load("churches")
-    return SimpleNamespace(domain=domain, flow=domain.flow, pool=domain.latents(domains.POOL[:40]))
+    pool = domain.latents(domains.POOL[:40])
+    tops = survey.top_images(domain.flow, pool, settings.TOP + 5, [1, 4])
+    return SimpleNamespace(domain=domain, flow=domain.flow, pool=pool, tops=tops)
 
 
 @pytest.fixture
@@ -99,8 +101,7 @@ def test_rare_neurons_fire_in_few_images_but_in_some(small):
     assert torch.equal(found[2], (counts >= 1) & (counts <= 12)) and found[2].any() and not found[2].all()
 
 
-@pytest.mark.parametrize("layer", [1, 4])
-def test_scores_of_representative_images(small, layer):
+def test_scores_of_representative_images(small, layer=4):
     asked = [options.representative_scores(small, [layer], place)[layer] for place in ("layer", "latent", "picture")]
     top = survey.top_images(small.flow, small.pool, settings.TOP, [layer])[layer][5]
     images = small.flow.generate(small.pool[top]).clamp(-1, 1)

@@ -80,6 +80,8 @@ def test_findings_are_average_precisions_by_scope():
     assert rows["DS", "planted layer"] == pytest.approx((1 + 2 / 3) / 2)
     assert rows["DS", "up to the planted layer"] == pytest.approx((1 + 2 / 3) / 2)
     assert rows["DS", "all layers"] == pytest.approx((1 / 5 + 2 / 7) / 2)
+    alone = finding(Planting, 3, {("ablation effect", "firm", 200): {3: scores[3]}})
+    assert [r[4] for r in alone if r[1] == "ablation effect"] == ["planted layer"]
     assert 0.3 < rows["random", "planted layer"] < 0.9 and rows["random", "all layers"] < 0.4
 
 

@@ -82,7 +82,8 @@ def representative_scores(study, layers, place):
     """
     flow, z, out = study.flow, study.pool, {}
     pictures = flow.generate(z).clamp(-1, 1) if place == "picture" else None
-    for layer, top in survey.top_images(flow, z, TOP, layers).items():
+    for layer in layers:
+        top = study.tops[layer][:, :TOP]
         if place == "layer":
             h = flow.state(z, layer).h
             images = flow.resume(State(layer, torch.stack([h[rows].mean(dim=0) for rows in top])))

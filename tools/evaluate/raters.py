@@ -30,7 +30,8 @@ def agreed(first, second):
     row["agree"] = float((first == second).float().mean())
     there = row["first"] and row["second"]
     kappa = metrics.bootstrap(rating.cohen, first, second, paired=True) if there else (float("nan"),) * 3
-    return row | dict(zip(("kappa", "low", "high"), kappa))
+    # An interval is moved to its value, and may then reach beyond what a kappa can be.
+    return row | dict(zip(("kappa", "low", "high"), (min(v, 1.0) for v in kappa)))
 
 
 def classifiers(study):

@@ -67,13 +67,17 @@ class Study:
         return evaluation.Scores({k: s - self.on_normals[k] for k, s in self.ds.items()}, self.ds.ids)
 
     @functools.cached_property
+    def tops(self):
+        """The 5 % of the pool that activate each unit most, strongest first."""
+        return survey.top_images(self.flow, self.pool, POOL // 20, LAYERS)
+
+    @functools.cached_property
     def fd_ranked(self):
         """FD ranking on the backbone's features, so that the evaluation network takes no part."""
         z, backbone = self.pool, self.domain.backbone
         found = torch.cat([backbone.pooled(self.flow.generate(part).clamp(-1, 1)) for part in z.split(256)])
         real = backbone.pooled(self.domain.real(domains.REAL_TRAIN))
-        tops = survey.top_images(self.flow, z, POOL // 20, LAYERS)
-        return evaluation.Scores(units.fd_scores(tops, found, real), domains.POOL[:POOL])
+        return evaluation.Scores(units.fd_scores(self.tops, found, real), domains.POOL[:POOL])
 
     @functools.cached_property
     def real(self):

@@ -77,23 +77,29 @@ def reasons(planting, layer, scores):
 
 
 def found(scores, planted_units, layer):
-    """Average precision among the units of all layers, of those up to the planted one, and of that one alone."""
+    """Average precision among the units of all layers, of those up to the planted one, and of that one alone.
+
+    Where not all of those layers have scores, there is none.
+    """
     scopes = {"all layers": LAYERS, "up to the planted layer": range(1, layer + 1), "planted layer": [layer]}
-    return {name: truth.average_precision(scores, planted_units, layers) for name, layers in scopes.items()}
+    scored = {name: layers for name, layers in scopes.items() if set(layers) <= set(scores)}
+    return {name: truth.average_precision(scores, planted_units, layers) for name, layers in scored.items()}
 
 
-def effects(flow, z, masks, scores, head):
+def effects(flow, z, masks, scores, head, layers=LAYERS):
     """Score the best candidates by how much evidence of a defect their ablation takes out of the masks.
 
     An intervention tells the unit that draws from those that merely fire with it. The other units keep their order,
-    below the candidates.
+    below the candidates. layers: whose units are scored, in rising order.
     """
     domain, state, out = SHARED["domain"], State(0, z), {}
     inside = F.adaptive_avg_pool2d(masks[:, None].float(), SHARED["real", "maps"].shape[-2:])[:, 0]
     inside = inside / inside.sum(dim=(1, 2), keepdim=True).clamp_min(1e-6)
     plain = (gradcam.evidence(domain.maps(flow.generate(z)), head) * inside).sum(dim=(1, 2))
-    for layer in scores:
+    for layer in range(1, layers[-1] + 1):
         state = flow.advance(state, layer)
+        if layer not in layers:
+            continue
         best = scores[layer].argsort(descending=True, stable=True)[:CANDIDATES]
         h = state.h.repeat(len(best), 1, 1, 1, 1)
         h[torch.arange(len(best)), :, best] = 0

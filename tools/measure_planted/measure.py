@@ -18,7 +18,7 @@ def measure(condition):
     rank = Images(planting, "rank")
     maps = SHARED["rank", "maps"].clone()
     maps[rank.fires] = SHARED["domain"].maps(rank.images[rank.fires])
-    scores, learned = ranked(planting, rank, maps, seed, full)
+    scores, learned = ranked(planting, layer, rank, maps, seed, full)
     if full:
         rows += reasons(planting, layer, scores["DS", "exact", USUAL])
     rows += finding(planting, layer, scores)
@@ -31,8 +31,11 @@ def measure(condition):
     return rows
 
 
-def ranked(planting, rank, maps, seed, full):
-    """Score all units by every method: {(method, masks, labels): scores}, and what was learned by number of labels."""
+def ranked(planting, layer, rank, maps, seed, full):
+    """Score all units by every method: {(method, masks, labels): scores}, and what was learned by number of labels.
+
+    Ablations are many images: unless all is measured, only the planted layer's units are scored by them.
+    """
     levels = survey.thresholds(planting.flow, rank.z, layers=LAYERS)
     artifacts = rank.artifact.nonzero().flatten()
     scores, learned = overlapping(planting, rank, maps, levels, artifacts, seed, full)
@@ -42,7 +45,8 @@ def ranked(planting, rank, maps, seed, full):
     if ("DS", *usual) in scores:
         some = artifacts[artifacts < USUAL][:PROBES]
         masks = gradcam.binary_mask(learned[USUAL].cams(maps[some], rank.images[some], "firm"))
-        effect = effects(planting.flow, rank.z[some], masks, scores["DS", *usual], learned[USUAL].firm)
+        head, layers = learned[USUAL].firm, LAYERS if full else [layer]
+        effect = effects(planting.flow, rank.z[some], masks, scores["DS", *usual], head, layers)
         scores["ablation effect", *usual] = effect
     return scores, learned
 
