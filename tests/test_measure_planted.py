@@ -107,13 +107,30 @@ def test_masks_are_compared_with_the_exact_regions():
     }
 
 
-def test_the_summary_counts_seeds_not_plantings():
-    rows = [
-        (seed, 3, kind, *MIDDLE, "finding", "DS", "exact", 200, "planted layer", "average precision", value)
-        for kind, value in (("stain", 1.0), ("missing", 0.5))
-        for seed in (100, 101)
-    ]
-    rows.append((100, 3, "stain", 4.0, MIDDLE[1], *rows[0][5:-1], 0.2))
-    found = summary(pd.DataFrame(rows, columns=settings.COLUMNS)).set_index("split")
-    assert found.loc["middle", ["mean", "seeds"]].tolist() == [0.75, 2]
-    assert found.loc["stain", "mean"] == 1.0 and found.loc["strength 4.0", ["mean", "seeds"]].tolist() == [0.2, 1]
+def test_the_summary_counts_seeds_and_compares_strengths_on_the_same_plantings():
+    def row(seed, kind, strength, value, part="finding"):
+        return (
+            seed,
+            3,
+            kind,
+            strength,
+            MIDDLE[1],
+            part,
+            "DS",
+            "exact",
+            200,
+            "planted layer",
+            "average precision",
+            value,
+        )
+
+    rows = [row(seed, kind, 6.0, v) for kind, v in (("stain", 1.0), ("missing", 0.5)) for seed in (100, 101)]
+    rows += [row(seed, "stain", 6.0, 0.0, "correction") for seed in (100, 101)]  # these are the ones in full
+    rows += [row(100, "stain", 4.0, 0.2), row(101, "stain", 4.0, 0.4)]
+    found = summary(pd.DataFrame(rows, columns=settings.COLUMNS))
+    found = found[found.part == "finding"].set_index("split")[["mean", "seeds"]]
+    assert (
+        found.loc["in full"].tolist() == found.loc["stain"].tolist() == found.loc["strength 6.0"].tolist() == [1.0, 2]
+    )
+    assert found.loc["missing"].tolist() == [0.5, 2]
+    assert found.loc["strength 4.0"].tolist() == pytest.approx([0.3, 2])

@@ -4,19 +4,23 @@ import pandas as pd
 import torch
 
 from helpers import metrics
-from tools.measure_planted.settings import RATES, STRENGTHS
+from tools.measure_planted.settings import KEYS, RATES, STRENGTHS
 
 
 def summary(table):
-    """Average over plantings with bootstrap intervals, by kind where it is the middle setting, and by setting."""
-    middle = (table.strength == STRENGTHS[0]) & (table.rate == RATES[0])
+    """Average over plantings with bootstrap intervals: those measured in full, and by kind, layer, strength and rate.
+
+    Strengths and rates are compared on the same seeds, each in one kind of defect, and kinds on all seeds.
+    """
     names = ["part", "measure", "method", "masks", "labels", "scope"]
-    out = []
-    splits = {"middle": table[middle]}
+    full = table[table.part == "correction"][KEYS].drop_duplicates()
+    same = table.merge(full[["seed", "kind"]])
+    middle = (table.strength == STRENGTHS[0]) & (table.rate == RATES[0])
+    out, splits = [], {"in full": table.merge(full)}
     splits |= {kind: part for kind, part in table[middle].groupby("kind")}
-    splits |= {f"layer {layer}": part for layer, part in table[middle].groupby("layer")}
-    splits |= {f"strength {s}": part for s, part in table[table.rate == RATES[0]].groupby("strength")}
-    splits |= {f"rate {r}": part for r, part in table[table.strength == STRENGTHS[0]].groupby("rate")}
+    splits |= {f"layer {layer}": part for layer, part in splits["in full"].groupby("layer")}
+    splits |= {f"strength {s}": part for s, part in same[same.rate == RATES[0]].groupby("strength")}
+    splits |= {f"rate {r}": part for r, part in same[same.strength == STRENGTHS[0]].groupby("rate")}
     for split, part in splits.items():
         for key, rows in part.groupby(names):
             # Plantings of one seed share their units, so seeds are what is resampled.
