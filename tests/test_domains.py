@@ -8,7 +8,8 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from helpers import classifier, correct, domains, features, gradcam, pggan, store, survey, unetgan, units
+from helpers import classifier, correct, domains, features, gradcam, metrics, pggan, store, survey, unetgan, units
+from helpers import labels as label_table
 from helpers import published as registry
 from helpers.domains import POOL, REAL_REFERENCE, REAL_TEST, REAL_TRAIN, TEST, TRAIN, TUNE, Domain
 from helpers.flow import Flow
@@ -253,6 +254,41 @@ def test_the_labels_are_of_known_ids_each_once(churches):
     assert set(churches.labels.ids) == set(every) == {*TRAIN, *TUNE, *TEST}
     assert list(map(len, (TRAIN, TUNE, TEST))) == [2000, 300, 1200] and set(domains.FIT) <= set(TRAIN)
     assert min(map(len, parts[:4])) >= 100 and min(map(len, parts[4:])) >= 300
+
+
+@pytest.fixture(scope="module", params=domains.EMBEDDED[1:])
+def other(request):
+    return domains.load(request.param)
+
+
+@has_data
+def test_the_other_embedded_domains_are_whole_and_share_the_world(churches, other):
+    drawn, real = other.images(TEST[:20]), other.real(REAL_TEST[:4])
+    assert drawn.shape == (20, 3, 64, 64) and drawn.std(dim=0).mean() > 0.1
+    assert torch.equal(real, churches.real(REAL_TEST[:4]))
+    close(other.evaluation.pooled(real), churches.evaluation.pooled(real), 1e-5)
+    assert other.d_values(drawn[:2]).shape == (2,)
+    assert not torch.equal(other.images(TEST[:1]), churches.images(TEST[:1]))
+    close(other.d_values(drawn)[7:9], other.d_values(drawn[7:9]), 1e-3)
+    folder = store.data_root() / other.name
+    assert sum((folder / f"{name}.safetensors").stat().st_size for name in ("generator", "discriminator")) <= 15e6
+
+
+@has_data
+def test_the_other_domains_labels_are_of_known_ids_and_agree_with_a_second_look(other):
+    parts = [other.split(ids) for ids in (TRAIN[:400], TUNE[:100], TEST[:500])]
+    assert [len(a) + len(n) for a, n in parts] == [400, 100, 500] and len(other.labels) == 1000
+    assert min(len(side) for part in parts for side in part) >= 20
+    second = label_table.read(store.fetch(f"{other.name}/second_pass.csv"))
+    assert label_table.agreement(other.labels, second).low > 0.2 and len(second) >= 150
+
+
+@has_data
+def test_the_other_domains_heads_tell_their_held_out_artifacts(other):
+    artifacts, normals = other.split(TEST)
+    ids = [*artifacts[:100], *normals[:100]]
+    evidence = gradcam.evidence(other.maps(other.images(ids)), other.detector).amax(dim=(1, 2))
+    assert metrics.auc(evidence, torch.arange(200) < 100) > 0.65
 
 
 @has_data
