@@ -41,7 +41,8 @@ def run(parts):
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    shape = argparse.RawDescriptionHelpFormatter
+    p = argparse.ArgumentParser("python -m tools.evaluate", description=__doc__, formatter_class=shape)
     p.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all")
     seconds = run(p.parse_args().parts or PARTS)
     for name, value in (seconds | {"in all": sum(seconds.values())}).items():

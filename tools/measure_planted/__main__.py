@@ -47,7 +47,8 @@ def gather(table, todo, measured, out):
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    shape = argparse.RawDescriptionHelpFormatter
+    p = argparse.ArgumentParser("python -m tools.measure_planted", description=__doc__, formatter_class=shape)
     p.add_argument("--seeds", type=int, default=20)
     p.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     p.add_argument("--out", type=Path, default=store.data_root() / "churches" / "planted.csv")
@@ -58,8 +59,11 @@ def main():
         print(summary(table).to_csv(index=False))
         return
     todo = missing(table, a.seeds)
-    with ProcessPoolExecutor(a.workers, get_context("spawn"), prepare) as pool:
+    pool = ProcessPoolExecutor(a.workers, get_context("spawn"), prepare)
+    try:
         gather(table, todo, pool.map(measure, todo), a.out)
+    finally:
+        pool.shutdown(cancel_futures=True)  # when stopped, do not finish what nobody would save
     print(f"{len(todo)} plantings measured in {time.perf_counter() - start:.0f} s")
 
 
