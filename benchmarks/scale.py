@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from helpers import pggan, survey
+from helpers import pggan, survey, tails
 
 PAPER = {256: (512, 512, 512, 512, 256, 128, 64), 1024: (512, 512, 512, 512, 256, 128, 64, 32, 16)}
 IMAGES, TAU = 200_000, 0.005
@@ -52,9 +52,15 @@ def counted(channels, batch=32):
     return work.get_total_flops() / batch, traffic.bytes / batch, sizes
 
 
-def bracket(activations, images=IMAGES, tau=TAU, width=survey.WIDTH):
-    """Return the bytes of the tails' brackets: 2 * width / sqrt(images) * tau of all activations, 8 bytes each."""
-    return 8 * 2 * width * tau * activations * images**0.5
+def bracket(activations, images=IMAGES, tau=TAU, width=survey.WIDTH, capacity=survey.CAPACITY):
+    """Return the bytes of a layer's brackets after so many images, and whether they take a second pass.
+
+    Up to the capacity they hold 2 * width / sqrt(images) * tau of all activations, 8 bytes each; far beyond it, bins
+    of 16 bytes.
+    """
+    asked = 2 * width * tau * activations * images**0.5
+    second = tails.LEAST * asked > capacity
+    return (16 * capacity if second else 8 * min(asked, capacity)), second
 
 
 def tables():
@@ -68,12 +74,13 @@ def tables():
         times = " | ".join(f"{part:.2f} h | {60 * part / 8:.1f} min" for part in hours)
         yield f"| {pixels} px | {work} | {traffic} | {size} | {times} |"
     yield ""
-    yield "| brackets of the thresholds after 200,000 images | layers 1 to 6 | all layers | largest layer |"
+    yield "| brackets of the thresholds after 200,000 images | layers 1 to 6 | all layers | layers with a second pass |"
     yield "|---|---|---|---|"
     for pixels, channels in PAPER.items():
         sizes = counted(channels)[2]
-        parts = (f"{bracket(size) / 2**30:.2f} GiB" for size in (sum(sizes[:6]), sum(sizes), max(sizes)))
-        yield f"| {pixels} px | {' | '.join(parts)} |"
+        taken, second = zip(*map(bracket, sizes))
+        few, every = (f"{sum(part) / 2**20:.0f} MiB" for part in (taken[:6], taken))
+        yield f"| {pixels} px | {few} | {every} | {sum(second)} of {len(sizes)} |"
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def memory(sizes):
     small, large = (peak(images) for images in sizes)
     note = f"peak memory {small[0]:.0f} and {large[0]:.0f} MiB, before the survey {small[1]:.0f} and {large[1]:.0f} MiB"
     if met(large[0] / small[0], MEMORY) is False:
-        note += "; the brackets grow with the root of the number of images, see scale.md"
+        note += "; the brackets grow up to their capacity and no further, see scale.md"
     name = f"Survey of {sizes[1]:,} / of {sizes[0]:,} images: memory"
     return name, MEMORY, large[0] / small[0], large[2], small[2], note
 

@@ -20,7 +20,7 @@ from helpers.statistics import Moments, Rate, Rows, Several, Top, reduction
 from helpers.tails import Tail
 
 SHARD = 1024  # images per unit of work handed to `map`
-WIDTH = 16.0  # of the brackets around thresholds, see `tails.Tail`
+WIDTH, CAPACITY = 16.0, 2**19  # of the brackets around a layer's thresholds, see `tails.Tail`
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,13 @@ def part(flow, z, file, first=0, tau=0.005, k=20, above=None, by="max", layers=N
     store.write(Path(file), {"asked": asked, "marks": parts.marks(z), **done.packed()})
 
 
-def merge(files):
+def merge(files, flow=None, z=None, map=map, resume=None):
     """Merge what `part` saved, in any order, into a Survey, as if one machine had done everything.
 
+    flow, z: the generator and the latents of all parts, in order, by which thresholds are looked for again where the
+    parts do not tell them; with many images this is so in large layers. map, resume: see the module.
     Raises ValueError where parts have images in common, leave some out, or differ in weights or in what was asked,
-    and OSError or ValueError for a file that is missing or damaged.
+    or where they do not tell, and OSError or ValueError for a file that is missing or damaged.
     """
     files = [Path(file) for file in files]
     if not files:
@@ -89,7 +91,11 @@ def merge(files):
     whole = parts.merged(saved_parts())
     parts.check_repeats(marks)
     _check_k(asked["k"], whole.stop - whole.start)
-    return _surveyed(whole, asked)
+    if flow is not None and (parts.weights(flow) != whole.weights or len(z) != whole.stop - whole.start):
+        raise ValueError(
+            "the generator or the latents are not those of the parts: pass the same weights and all latents"
+        )
+    return _surveyed(whole, asked, flow, z, map, resume)
 
 
 def thresholds(flow, z, tau=0.005, layers=None, map=map, resume=None):
@@ -100,24 +106,25 @@ def thresholds(flow, z, tau=0.005, layers=None, map=map, resume=None):
     constant unit is its value. Raises ValueError for tau out of range, no images, or activations that are not finite.
     """
     _check_tau(tau)
-    return _thresholds(flow, z, tau, WIDTH, _layers(flow, layers), map, resume)
+    asked = {"units": _units(flow, layers), "tau": tau, "width": WIDTH, "capacity": CAPACITY}
+    return _found(_gather(flow, z, partial(_tails, **asked), map, resume).stats, asked, flow, z, map, resume)
 
 
-def _thresholds(flow, z, tau, width, layers, map, resume):
-    out = {}
-    while layers:
-        units = {layer: flow.units(layer) for layer in layers}
-        tails = _gather(flow, z, partial(_tails, units, tau, width), map, resume).stats
-        found, layers = _exact(tails)
-        out, width = out | found, 4 * width
-    return dict(sorted(out.items()))
-
-
-def _exact(tails):
-    """Return the thresholds of those layers whose brackets held them, and the other layers."""
-    found = {layer: tail.quantile() for layer, tail in tails.items()}
-    held = {layer: levels for layer, (levels, exact) in found.items() if exact.all()}
-    return held, [layer for layer in found if layer not in held]
+def _found(tails, asked, flow, z, map, resume):
+    """Return the thresholds, from further passes where the first could not tell."""
+    found = {layer: tail.quantile() for layer, tail in sorted(tails.items())}
+    while missed := {layer: levels.isnan() for layer, levels in found.items() if levels.isnan().any()}:
+        if flow is None:
+            raise ValueError(
+                f"the parts alone do not tell the thresholds of layer {min(missed)}: hand `merge` the generator and "
+                "all latents, too, so that it can look again"
+            )
+        asked = {name: asked[name] for name in ("tau", "width", "capacity")}
+        asked["units"] = {layer: len(units) for layer, units in missed.items()}
+        asked["bounds"] = {layer: tails[layer].sought(units.numpy()) for layer, units in missed.items()}
+        tails = _gather(flow, z, partial(_tails, **asked), map, resume).stats
+        found |= {layer: tails[layer].quantile().where(units, found[layer]) for layer, units in missed.items()}
+    return found
 
 
 def activation_rates(flow, z, above=None, layers=None, map=map, resume=None):
@@ -158,23 +165,18 @@ def _asked(flow, tau, k, above, by, layers):
     """Check what a survey is asked for and return it as plain values, which can be saved and sent."""
     _check_tau(tau)
     reduction(by)
-    units = {layer: flow.units(layer) for layer in _layers(flow, layers)}
-    return {"units": units, "tau": tau, "width": WIDTH, "k": k, "above": _levels(flow, above, units), "by": by}
+    units = _units(flow, layers)
+    tails = {"units": units, "tau": tau, "width": WIDTH, "capacity": CAPACITY}
+    return tails | {"k": k, "above": _levels(flow, above, units), "by": by}
 
 
-def _surveyed(whole, asked, flow=None, z=None, map=None, resume=None):
-    """Turn what was gathered into a Survey, with another pass where a bracket missed, if there is a flow for it."""
+def _surveyed(whole, asked, flow, z, map, resume):
+    """Turn what was gathered into a Survey, with further passes for thresholds, if there is a flow for them."""
     stats = dict(sorted(whole.stats.items()))
-    found, missed = _exact({layer: several["tail"] for layer, several in stats.items()})
-    if missed and flow is None:
-        raise ValueError(
-            f"the parts are too unlike each other for the thresholds of layer {missed[0]}: survey them again with "
-            f"survey.WIDTH = {4 * asked['width']:g}"
-        )
-    found |= _thresholds(flow, z, asked["tau"], 4 * asked["width"], missed, map, resume)
+    found = _found({layer: several["tail"] for layer, several in stats.items()}, asked, flow, z, map, resume)
     moments = {layer: several["moments"].value() for layer, several in stats.items()}
     return Survey(
-        thresholds=dict(sorted(found.items())),
+        thresholds=found,
         rates={layer: several["rate"].value() for layer, several in stats.items()},
         position_rates={layer: several["rate"].by_position() for layer, several in stats.items()},
         top={layer: several["top"].rows for layer, several in stats.items()},
@@ -189,6 +191,10 @@ def _layers(flow, layers):
     if not layers:
         raise ValueError("a survey needs at least one layer, got none: pass layer numbers, or layers=None for all")
     return layers
+
+
+def _units(flow, layers):
+    return {layer: flow.units(layer) for layer in _layers(flow, layers)}
 
 
 def _levels(flow, above, layers):
@@ -210,8 +216,8 @@ def _check_k(k, images):
         raise ValueError(f"cannot pick the top {k} of {images} images: choose k between 1 and {images}")
 
 
-def _tails(units, tau, width):
-    return {layer: Tail(tau, count, width) for layer, count in units.items()}
+def _tails(units, tau, width, capacity, bounds=None):
+    return {layer: Tail(tau, count, width, capacity, **(bounds or {}).get(layer, {})) for layer, count in units.items()}
 
 
 def _rates(above):
@@ -226,10 +232,13 @@ def _tops(layers, reduce, k):
     return {layer: Top(reduce, k) for layer in layers}
 
 
-def _everything(units, tau, width, k, above, by):
+def _everything(units, tau, width, capacity, k, above, by):
     return {
         layer: Several(
-            tail=Tail(tau, count, width), rate=Rate(above[layer]), top=Top(reduction(by), k), moments=Moments(count)
+            tail=Tail(tau, count, width, capacity),
+            rate=Rate(above[layer]),
+            top=Top(reduction(by), k),
+            moments=Moments(count),
         )
         for layer, count in units.items()
     }

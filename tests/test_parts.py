@@ -112,9 +112,13 @@ def test_parts_too_unlike_for_their_brackets_say_so(monkeypatch, tmp_path):
     files = [tmp_path / "one", tmp_path / "two"]
     for file, begin in zip(files, (0, 200)):
         survey.part(flow, z[begin : begin + 200], file, first=begin, tau=0.05, layers=[1])
-    with pytest.raises(ValueError, match="too unlike .* the thresholds of layer 1: .* survey.WIDTH = 8"):
+    with pytest.raises(ValueError, match="do not tell the thresholds of layer 1: hand `merge` the generator and all"):
         survey.merge(files)
+    with pytest.raises(ValueError, match="are not those of the parts"):
+        survey.merge(files, flow, z[:300])
     expected = torch.quantile(h.transpose(0, 1).flatten(1).double(), 0.95, dim=1)
+    merged = survey.merge(files, flow, z).thresholds[1]
+    torch.testing.assert_close(merged.double(), expected, rtol=1e-6, atol=1e-7)
     monkeypatch.setattr(survey, "SHARD", 200)
     found = survey.survey(flow, z, tau=0.05, layers=[1], map=lambda *a: map(*a))  # has the flow, so it looks again
     torch.testing.assert_close(found.thresholds[1].double(), expected, rtol=1e-6, atol=1e-7)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import pggan, shards, survey, tails
+from helpers import pggan, survey
 from helpers.flow import Flow
 from helpers.latents import latents
 from tests.networks import Canvas, tiny_generator
@@ -255,36 +255,6 @@ def test_the_survey_leaves_its_inputs_alone(flow, z):
     kept = {layer: value.clone() for layer, value in levels.items()}
     survey.activation_rates(flow, z, levels)
     assert torch.equal(z, before) and all(torch.equal(levels[layer], kept[layer]) for layer in kept)
-
-
-def test_a_pass_keeps_a_share_of_the_tail_that_falls_with_the_number_of_images():
-    h = torch.rand(4096, 3, 4, 4, generator=torch.Generator().manual_seed(4))
-    tail, kept = tails.Tail(0.05, 3, width=8.0), {}
-    for start in range(0, 4096, 32):
-        part = h[start : start + 32]
-        tail.update(part, start, tails.peaks(part))
-        kept[start + 32] = sum(map(len, tail.parts)) / (0.05 * 3 * 16 * (start + 32))
-    assert kept[4096] < 0.6 < 2 < kept[64]  # of as many as lie above the threshold
-    levels, exact = tail.quantile()
-    expected = torch.quantile(h.transpose(0, 1).flatten(1).double(), 0.95, dim=1)
-    assert exact.all() and torch.equal(levels, expected.float())
-
-
-def test_a_bracket_that_missed_says_so_and_a_wider_one_is_tried(monkeypatch):
-    h = torch.rand(400, 2, 4, 4, generator=torch.Generator().manual_seed(4))
-    h[:, 0] = h[:, 0].sort(dim=0).values  # each batch larger than all before
-    tail = tails.Tail(0.05, 2, width=4.0)
-    for start in range(0, 400, 8):
-        tail.update(h[start : start + 8], start, tails.peaks(h[start : start + 8]))
-    assert tail.quantile()[1].tolist() == [False, True]
-    flow, z = canvas(h)
-    widths = []
-    monkeypatch.setattr(survey, "WIDTH", 4.0)
-    monkeypatch.setattr(shards, "ENOUGH", 1)
-    monkeypatch.setattr(survey, "Tail", lambda *args: widths.append(args[2]) or tails.Tail(*args))
-    expected = torch.quantile(h.transpose(0, 1).flatten(1).double(), 0.95, dim=1)
-    torch.testing.assert_close(survey.thresholds(flow, z, 0.05, [1])[1].double(), expected, rtol=1e-6, atol=1e-7)
-    assert len(widths) > 1 and widths == [4.0 * 4.0**n for n in range(len(widths))]
 
 
 # Bad input
