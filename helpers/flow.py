@@ -94,10 +94,13 @@ class Flow:
     def record(self, z, layers, edits=None):
         """Record featuremaps: z (B, D) -> {layer: (B, U, H, W)}, after that layer's edit if it has one."""
         layers = [self.checked(layer) for layer in layers]
-        out = {layer: torch.empty(len(z), *self._shapes[layer]) for layer in layers}
+        pinned = self.device.type == "cuda"  # so that no batch waits for the copies of the one before
+        out = {layer: torch.empty(len(z), *self._shapes[layer], pin_memory=pinned) for layer in layers}
         for rows, chunk in self.stream(z, layers, edits):
             for layer, h in chunk.items():
-                out[layer][rows] = h
+                out[layer][rows].copy_(h, non_blocking=pinned)
+        if pinned:
+            torch.cuda.synchronize(self.device)
         return out
 
     def stream(self, z, layers, edits=None):

@@ -93,6 +93,14 @@ def test_a_flow_pickles(flow, z):
     assert torch.equal(pickle.loads(pickle.dumps(flow)).generate(z), flow.generate(z))
 
 
+def test_record_puts_the_chunks_together(flow, z):
+    found = flow.record(z, [2, 7])
+    for layer in found:
+        chunks = torch.cat([chunk[layer] for _, chunk in flow.stream(z, [2, 7])])
+        assert torch.equal(found[layer], chunks) and found[layer].dtype == torch.float32
+        assert not found[layer].is_pinned()  # that is for copies from a GPU
+
+
 def test_unknown_layers_and_wrong_latents_are_refused(flow, z):
     for layer in (0, 8, -1, True, "3"):
         with pytest.raises(ValueError, match="layers 1 to 7"):
