@@ -3,7 +3,7 @@ import pickle
 import pytest
 import torch
 
-from helpers import correct, pggan
+from helpers import correct, parts, pggan
 from helpers.flow import Flow, State
 from helpers.latents import latents
 
@@ -113,3 +113,19 @@ def test_unknown_layers_and_wrong_latents_are_refused(flow, z):
         flow.generate(z, {3: lambda h: h[:, :5]})
     with pytest.raises(ValueError, match="lies before the state"):
         flow.resume(flow.state(z, 4), {4: lambda h: h})
+
+
+def test_autocast_is_close_float32_and_edited_alike(flow, z):
+    half = flow.autocast()
+    exact, near = flow.record(z, flow.layers), half.record(z, flow.layers)
+    for layer, h in exact.items():
+        error = (near[layer] - h).norm() / h.norm()
+        assert near[layer].dtype == torch.float32 and 1e-4 < error < 0.03, f"layer {layer}: {error}"
+    edits = {2: lambda h: h * 0}
+    assert torch.equal(half.record(z, [2], edits)[2], torch.zeros_like(exact[2]))
+    state = half.state(z, 3)
+    assert torch.equal(half.resume(state), half.generate(z))
+
+
+def test_results_under_autocast_have_a_key_of_their_own(flow):
+    assert parts.weights(flow.autocast()) != parts.weights(flow)
