@@ -249,3 +249,16 @@ def test_notebook_runs_as_it_is_and_again_with_the_solutions(path):
             pytest.fail(f"second run, with the solutions: {error}")
         assert not notebooks.widget_errors(client, solved)
     assert seconds < 90, f"{seconds:.0f} s in smoke size: the aim is 20"
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize("path", rules.paths(["01", "02", "03", "04", "05"]), ids=lambda path: path.stem)
+def test_notebook_runs_on_another_generator_by_changing_one_line(path):
+    nb = nbformat.read(path, as_version=4)
+    line = 'domain = domains.load("churches")'
+    cells = [cell for cell in rules.code_cells(nb) if line in cell.source]
+    assert len(cells) == 1
+    cells[0].source = cells[0].source.replace(line, 'domain = domains.load("churches-stylegan2")')
+    with notebooks.kernel(nb, timeout=120, SMOKE="1") as client:
+        notebooks.execute(client, nb)
+        assert not notebooks.widget_errors(client, nb)
