@@ -29,6 +29,8 @@ class Scale:
 
     def __call__(self, h):
         _check_units(h, self.weights.shape[-1])
+        if self.weights.ndim == 2 and len(h) != len(self.weights):
+            raise ValueError(f"got {len(h)} images for the weights of {len(self.weights)}: pass a row per image")
         return h * self.weights.to(h)[..., None, None]
 
 
@@ -111,8 +113,8 @@ def per_image(scores, stop_layer=6, portion=0.2, scale=0.9):
     edits = {}
     for layer in _upto(scores, stop_layer):
         own = scores[layer]
-        if own.ndim != 2:
-            raise ValueError(f"layer {layer} needs scores (N, U), a row per image, got {tuple(own.shape)}")
+        if own.ndim != 2 or not len(own) or own.isinf().any():
+            raise ValueError(f"layer {layer} needs finite scores (N, U), a row per image, got {tuple(own.shape)}")
         by_image = {f"{layer} of image {i}": row for i, row in enumerate(own)}
         top = torch.stack([*selected(by_image, by_image, portion).values()]) & (own > 0)
         scaled = torch.stack([*unit_scores.normalise(by_image).values()])

@@ -55,8 +55,8 @@ class Flow:
     def autocast(self):
         """Return the same generator computed in bfloat16 where torch's autocast finds it safe; featuremaps are float32.
 
-        Faster where the hardware knows the type, and no longer exact: docs/scale.md has the error of thresholds,
-        scores and images. Kept results and shards of the two are never mixed up.
+        No longer exact: docs/scale.md has the error of thresholds, scores and images. Kept results and shards of the
+        two are never mixed up.
         """
         return Flow(Autocast(self.network), self.batch)
 
@@ -193,7 +193,7 @@ class Autocast(torch.nn.Module):
         """Compute one layer: see `Flow`."""
         with torch.autocast(h.device.type, torch.bfloat16):
             h, extras = self.network.advance(layer, h, extras)
-        return h.float(), extras
+        return h.float(), {name: value.float() for name, value in extras.items()}
 
 
 def _at(edits, rows, total):

@@ -133,7 +133,7 @@ def bootstrap(statistic, *samples, n=1000, level=0.95, seed=0, paired=False):
     samples: tensors, arrays or lists; the first axis of each is resampled on its own, or all alike if paired.
     n: resamples. level: coverage in (0, 1). The percentiles are taken after moving the resamples' mean to the value:
     drawing with replacement repeats images, which raises distances such as FD and KID, and would push a plain
-    percentile interval off the value. Resamples where the statistic is NaN are left out.
+    percentile interval off the value. Resamples where a number is NaN are left out for that number.
     Raises ValueError for empty or unequal paired samples, a level or n out of range, a statistic that is NaN.
     Source: Efron and Tibshirani 1993, chapters 10 and 13. Explained in notebook 01.
     """
@@ -143,7 +143,7 @@ def bootstrap(statistic, *samples, n=1000, level=0.95, seed=0, paired=False):
     sizes = [len(s) for s in samples]
     if not samples or 0 in sizes or (paired and len(set(sizes)) > 1):
         raise ValueError(f"got samples of sizes {sizes}: pass at least one, none empty, all of one size if paired")
-    found = torch.as_tensor(statistic(*samples), dtype=torch.float64)
+    found = torch.as_tensor(statistic(*samples), dtype=torch.float64, device="cpu")
     if found.isnan().any():
         raise ValueError("the statistic is NaN on the samples themselves: check that they hold what it needs")
     generator = torch.Generator().manual_seed(seed)
@@ -151,7 +151,7 @@ def bootstrap(statistic, *samples, n=1000, level=0.95, seed=0, paired=False):
     for _ in range(n):
         rows = [torch.randint(size, (size,), generator=generator) for size in (sizes[:1] if paired else sizes)]
         rows = rows * len(sizes) if paired else rows
-        draws.append(torch.as_tensor(statistic(*map(_take, samples, rows)), dtype=torch.float64))
+        draws.append(torch.as_tensor(statistic(*map(_take, samples, rows)), dtype=torch.float64, device="cpu"))
     draws = torch.stack(draws).reshape(n, -1)
     if (lacking := int(draws.isnan().sum(dim=0).max())) > n / 2:
         raise ValueError(f"the statistic is NaN in {lacking} of {n} resamples: the samples are too small for it")

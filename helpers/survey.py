@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from helpers import parts, shards, store
@@ -21,6 +22,7 @@ from helpers.tails import Tail
 
 SHARD = 1024  # images per unit of work handed to `map`
 WIDTH, CAPACITY = 16.0, 2**19  # of the brackets around a layer's thresholds, see `tails.Tail`
+PASSES = 64  # each halves at least what is sought, unless activations differ from pass to pass
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,11 @@ def merge(files, flow=None, z=None, map=map, resume=None):
     whole = parts.merged(saved_parts())
     parts.check_repeats(marks)
     _check_k(asked["k"], whole.stop - whole.start)
-    if flow is not None and (parts.weights(flow) != whole.weights or len(z) != whole.stop - whole.start):
-        raise ValueError(
-            "the generator or the latents are not those of the parts: pass the same weights and all latents"
-        )
+    every = np.sort(np.concatenate(list(marks.values())))
+    if flow is not None and (
+        parts.weights(flow) != whole.weights or z is None or not np.array_equal(parts.marks(z), every)
+    ):
+        raise ValueError("generator or latents are not those of the parts: pass the same weights and all latents")
     return _surveyed(whole, asked, flow, z, map, resume)
 
 
@@ -112,13 +115,15 @@ def thresholds(flow, z, tau=0.005, layers=None, map=map, resume=None):
 
 def _found(tails, asked, flow, z, map, resume):
     """Return the thresholds, from further passes where the first could not tell."""
-    found = {layer: tail.quantile() for layer, tail in sorted(tails.items())}
+    found, left = {layer: tail.quantile() for layer, tail in sorted(tails.items())}, PASSES
     while missed := {layer: levels.isnan() for layer, levels in found.items() if levels.isnan().any()}:
         if flow is None:
             raise ValueError(
                 f"the parts alone do not tell the thresholds of layer {min(missed)}: hand `merge` the generator and "
                 "all latents, too, so that it can look again"
             )
+        if not (left := left - 1):
+            raise ValueError(f"layer {min(missed)} differs from pass to pass: use one machine, and all images in order")
         asked = {name: asked[name] for name in ("tau", "width", "capacity")}
         asked["units"] = {layer: len(units) for layer, units in missed.items()}
         asked["bounds"] = {layer: tails[layer].sought(units.numpy()) for layer, units in missed.items()}

@@ -1,8 +1,8 @@
 """Find an upper quantile of each unit exactly, in bounded memory: what `survey.thresholds` needs.
 
-A quantile needs no activation that lies clearly above or below it: those are counted, and only what falls into a
-bracket around it is kept. The bracket narrows as images come. What would still not fit is joined into bins and counted,
-and the end says between which bounds another pass finds, for certain, what this one could not tell.
+What lies clearly above or below a quantile is counted, and only what falls into a bracket around it is kept. The
+bracket narrows as images come. What would still not fit is joined into bins and counted, and the end says between
+which bounds another pass finds, for certain, what this one could not tell.
 """
 
 import math
@@ -30,7 +30,7 @@ class Tail:
 
     width: the bracket asks for room, in rank, of width / sqrt(images) times tau on either side, for images to come that
     are unlike those before. capacity: how many activations, or bins of them, all brackets keep (or 510 bins a unit, one
-    for each power of 2); as many may gather in between. low, high, total: see `sought`.
+    for each power of 2); an eighth more may gather in between. low, high, total: see `sought`.
     """
 
     def __init__(self, tau, units, width, capacity, low=-np.inf, high=np.inf, total=None):
@@ -92,23 +92,21 @@ class Tail:
         state = dict(state)
         units = np.repeat(np.arange(len(self.low)), state.pop("held"))
         self.parts = [(_key(units, state.pop("values")), state.pop("counts", None))]
-        vars(self).update(state, full=2 * len(units))
+        vars(self).update(state, full=len(units) + min(len(units), self.capacity // 8))
         return self
 
     def quantile(self):
-        """Interpolate linearly between the two order statistics around rank (count - 1) * (1 - tau).
-
-        Returns (U,), NaN where this pass could not tell.
-        """
-        rank, pair = (self.count - 1) * (1 - self.tau), list(self._pair())
+        """Interpolate between the order statistics around rank (count - 1) * (1 - tau): (U,), NaN if not known yet."""
+        rank, pair = (self.count - 1) * (1 - self.tau), [*self._pair()]
         values = torch.from_numpy(np.stack([_value(last) for _, last in pair])).double()
         found = torch.lerp(*values, rank - math.floor(rank)).float()
         known = np.logical_and(*(last - before == 1 for before, last in pair))
         return found.where(torch.from_numpy(known), torch.nan)
 
     def sought(self, units):
-        """Return what a tail of another pass over all images is given to find some quantiles, bool (U,)."""
+        """Return what a tail of another pass is given to find the quantiles of some units, bool (U,)."""
         (before, _), (_, last) = self._pair()
+        before = np.where(last > before, before, _key(np.arange(len(last)), -INF))  # where rounding moved it below
         low, high = (np.where(units, _value(end), INF) for end in (before, last))
         return {"low": low, "high": high, "total": self.count}
 
@@ -135,14 +133,15 @@ class Tail:
         return self.count * self.tau + room, self.count * self.tau - room
 
     def _bound(self):
-        """Narrow the bracket once it has grown to twice its size, and join what is still too much."""
+        """Narrow the bracket once enough has gathered in it, and join what is still too much."""
         if sum(len(keys) for keys, _ in self.parts) > self.full:
             held = len(self._narrowed()[0])
             while held > self.capacity and self.shift < COARSEST:
-                self.shift += max(1, (held // self.capacity).bit_length() - 1) if self.joined else 0
+                more = max(1, (held // self.capacity).bit_length() - 1) if self.joined else 0
+                self.shift = min(COARSEST, self.shift + more)
                 self.joined = True
                 held = len(self._narrowed()[0])
-            self.full = min(2 * held, held + self.capacity // 8)
+            self.full = held + min(held, self.capacity // 8)
 
     def _narrowed(self):
         """Draw the bracket together as far as the images seen allow; returns the keys left in it and their counts."""

@@ -325,8 +325,12 @@ def test_per_image_is_algorithm_1_with_the_scores_of_each_image_alone(flow, z, o
 def test_per_image_refuses_other_numbers_of_images_shared_scores_and_nan(flow, z, own, scores):
     with pytest.raises(ValueError, match=f"for {N} images, but 3 images were asked for"):
         flow.generate(z[:3], correct.per_image(own, 4))
-    with pytest.raises(ValueError, match=r"layer 1 needs scores \(N, U\)"):
+    with pytest.raises(ValueError, match=r"layer 1 needs finite scores \(N, U\)"):
         correct.per_image(scores, 4)
+    with pytest.raises(ValueError, match="layer 1 needs finite scores"):
+        correct.per_image({layer: s[:0] for layer, s in own.items()}, 4)
+    with pytest.raises(ValueError, match="got 5 images for the weights of 20"):
+        correct.per_image(own, 1)[1](flow.record(z[:5], [1])[1])
     with pytest.raises(ValueError, match="layer 2 of image 5 has NaN"):
         correct.per_image(own | {2: own[2].clone().index_fill_(0, torch.tensor([5]), float("nan"))}, 4)
     with pytest.raises(ValueError, match="lambda"):

@@ -3,7 +3,7 @@ import pickle
 import pytest
 import torch
 
-from helpers import correct, parts, pggan
+from helpers import correct, parts, pggan, stylegan2
 from helpers.flow import Flow, State
 from helpers.latents import latents
 
@@ -125,6 +125,16 @@ def test_autocast_is_close_float32_and_edited_alike(flow, z):
     assert torch.equal(half.record(z, [2], edits)[2], torch.zeros_like(exact[2]))
     state = half.state(z, 3)
     assert torch.equal(half.resume(state), half.generate(z))
+
+
+def test_a_state_under_autocast_is_float32_and_can_be_resumed_exactly():
+    torch.manual_seed(0)
+    styled = Flow(stylegan2.Layers(stylegan2.Generator((8, 8, 6), 5, 6, 2)), batch=4)
+    z = latents(range(6), 5)
+    state = styled.autocast().state(z, 3)
+    assert {value.dtype for value in (state.h, *state.extras.values())} == {torch.float32} and state.extras
+    exact = styled.generate(z)
+    assert (styled.resume(state) - exact).norm() / exact.norm() < 0.03
 
 
 def test_results_under_autocast_have_a_key_of_their_own(flow):

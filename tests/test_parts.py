@@ -116,6 +116,9 @@ def test_parts_too_unlike_for_their_brackets_say_so(monkeypatch, tmp_path):
         survey.merge(files)
     with pytest.raises(ValueError, match="are not those of the parts"):
         survey.merge(files, flow, z[:300])
+    for others in (z + 1, None):
+        with pytest.raises(ValueError, match="are not those of the parts"):
+            survey.merge(files, flow, others)
     expected = torch.quantile(h.transpose(0, 1).flatten(1).double(), 0.95, dim=1)
     merged = survey.merge(files, flow, z).thresholds[1]
     torch.testing.assert_close(merged.double(), expected, rtol=1e-6, atol=1e-7)

@@ -2,7 +2,7 @@
 
     python -m tools.fit_heads                        # writes data/churches/heads.safetensors
     python -m tools.fit_heads churches-stylegan2     # of another embedded domain, on its labels of the same ids
-    python -m tools.manifest churches
+    python -m tools.manifest churches                # or the other domain's name
 
 The same few lines are the subject of notebook 02, which asserts that it comes to the same heads.
 """
