@@ -90,8 +90,7 @@ def sequential(scores, stop_layer=6, portion=0.2, scale=0.9, normalise="minmax",
     loop "k = 0 to l" taken literally does (0 stays the identity). Returns Edits.
     Raises ValueError for arguments out of range, layers without scores, or scores that do not normalise into [0, 1].
     """
-    if not 0 <= scale <= 1:
-        raise ValueError(f"scale (lambda) lies in [0, 1], got {scale}")
+    _check_scale(scale)
     layers = _upto(scores, stop_layer, inclusive_loop)
     chosen, scaled = selected(scores, layers, portion), unit_scores.normalise(scores, normalise)
     for layer in layers:
@@ -108,8 +107,7 @@ def per_image(scores, stop_layer=6, portion=0.2, scale=0.9):
     with an empty mask stays as it is. Other arguments as in `sequential`. Returns Edits for exactly these N images.
     Raises ValueError as `sequential` does, and once applied for another number of images. Explained in notebook 07.
     """
-    if not 0 <= scale <= 1:
-        raise ValueError(f"scale (lambda) lies in [0, 1], got {scale}")
+    _check_scale(scale)
     edits = {}
     for layer in _upto(scores, stop_layer):
         own = scores[layer]
@@ -154,6 +152,11 @@ def selected(scores, layers, portion=0.2):
 def gain(h, edit):
     """Measure by how much pixel normalisation amplifies the units an edit leaves alone: (B, H, W), 1 is not at all."""
     return (h.square().sum(dim=1) / edit(h).square().sum(dim=1).clamp_min(1e-12)).sqrt()
+
+
+def _check_scale(scale):
+    if not 0 <= scale <= 1:
+        raise ValueError(f"scale (lambda) lies in [0, 1], got {scale}")
 
 
 def _check_units(h, count):

@@ -7,7 +7,7 @@ import torch
 from helpers import planted
 from tools.measure_planted import __main__ as tool
 from tools.measure_planted import settings, shared
-from tools.measure_planted.measure import finding, masking, measure
+from tools.measure_planted.measure import masking, measure, ranking_rows
 from tools.measure_planted.summary import summary
 
 MIDDLE = settings.STRENGTHS[0], settings.RATES[0]
@@ -76,11 +76,11 @@ def test_findings_are_average_precisions_by_scope():
     scores = {layer: torch.zeros(4) for layer in settings.LAYERS}
     scores[3] = torch.tensor([0.9, 0.2, 0.5, 0.1])  # planted ones come first and third
     scores[4] = torch.full((4,), 2.0)  # what lies behind shows the defect even better
-    rows = {(r[1], r[4]): r[6] for r in finding(Planting, 3, {("DS", "exact", 200): scores})}
+    rows = {(r[1], r[4]): r[6] for r in ranking_rows(Planting, 3, {("DS", "exact", 200): scores})}
     assert rows["DS", "planted layer"] == pytest.approx((1 + 2 / 3) / 2)
     assert rows["DS", "up to the planted layer"] == pytest.approx((1 + 2 / 3) / 2)
     assert rows["DS", "all layers"] == pytest.approx((1 / 5 + 2 / 7) / 2)
-    alone = finding(Planting, 3, {("ablation effect", "firm", 200): {3: scores[3]}})
+    alone = ranking_rows(Planting, 3, {("ablation effect", "firm", 200): {3: scores[3]}})
     assert [r[4] for r in alone if r[1] == "ablation effect"] == ["planted layer"]
     assert 0.3 < rows["random", "planted layer"] < 0.9 and rows["random", "all layers"] < 0.4
 

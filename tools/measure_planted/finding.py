@@ -76,7 +76,7 @@ def reasons(planting, layer, scores):
     return [(*row[:-1], float(row[-1])) for row in rows]
 
 
-def found(scores, planted_units, layer):
+def precisions(scores, planted_units, layer):
     """Average precision among the units of all layers, of those up to the planted one, and of that one alone.
 
     Where not all of those layers have scores, there is none.
@@ -103,8 +103,8 @@ def effects(flow, z, masks, scores, head, layers=LAYERS):
         best = scores[layer].argsort(descending=True, stable=True)[:CANDIDATES]
         h = state.h.repeat(len(best), 1, 1, 1, 1)
         h[torch.arange(len(best)), :, best] = 0
-        found = gradcam.evidence(domain.maps(flow.resume(State(layer, h.flatten(0, 1)))), head)
-        drop = plain - (found.unflatten(0, (len(best), len(z))) * inside).sum(dim=(2, 3))
+        left = gradcam.evidence(domain.maps(flow.resume(State(layer, h.flatten(0, 1)))), head)
+        drop = plain - (left.unflatten(0, (len(best), len(z))) * inside).sum(dim=(2, 3))
         out[layer] = scores[layer] - 1000
         out[layer][best] = drop.mean(dim=1)
     return out

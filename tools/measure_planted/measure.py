@@ -2,7 +2,7 @@
 
 from helpers import gradcam, survey, truth, units
 from tools.measure_planted.corrections import corrections
-from tools.measure_planted.finding import effects, found, overlapping, reasons, surveyed
+from tools.measure_planted.finding import effects, overlapping, precisions, reasons, surveyed
 from tools.measure_planted.settings import LAYERS, MASKS, PROBES, USUAL
 from tools.measure_planted.shared import SHARED, Images, attempts
 
@@ -21,7 +21,7 @@ def measure(condition):
     scores, learned = ranked(planting, layer, rank, maps, seed, full)
     if full:
         rows += reasons(planting, layer, scores["DS", "exact", USUAL])
-    rows += finding(planting, layer, scores)
+    rows += ranking_rows(planting, layer, scores)
     test = Images(planting, "test")
     shown = test.artifact.nonzero().flatten()[:64]
     seen = SHARED["domain"].maps(test.images[shown])
@@ -51,13 +51,13 @@ def ranked(planting, layer, rank, maps, seed, full):
     return scores, learned
 
 
-def finding(planting, layer, scores):
+def ranking_rows(planting, layer, scores):
     """Rows of the average precision of every ranking, and of 20 random ones."""
     rows = []
     for (method, masks, labels), score in scores.items():
-        for scope, value in found(score, planting.units, layer).items():
+        for scope, value in precisions(score, planting.units, layer).items():
             rows.append(("finding", method, masks, labels, scope, "average precision", value))
-    draws = [found(units.random_scores(planting.flow, s, LAYERS), planting.units, layer) for s in range(20)]
+    draws = [precisions(units.random_scores(planting.flow, s, LAYERS), planting.units, layer) for s in range(20)]
     for scope in draws[0]:
         value = sum(d[scope] for d in draws) / len(draws)
         rows.append(("finding", "random", "", 0, scope, "average precision", value))
