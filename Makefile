@@ -22,7 +22,7 @@ help:
 	@echo "make clean      remove the environment, the cache and everything built"
 
 run: $(READY)
-	$(PY) -m tools.notebooks run
+	$(PY) -m tools.build.notebooks run
 
 lab: $(READY)
 	$(PY) -m jupyterlab --notebook-dir=notebooks $(shell [ "$$(id -u)" != 0 ] || echo --allow-root)
@@ -35,8 +35,8 @@ lint: $(READY)
 	$(PY) -m ruff format --check .
 
 notebooks: $(READY)
-	$(PY) -m tools.notebooks build
-	$(PY) -m tools.notebooks verify
+	$(PY) -m tools.build.notebooks build
+	$(PY) -m tools.build.notebooks verify
 
 bench: $(READY)
 	$(PY) -m benchmarks

@@ -9,7 +9,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from helpers import pggan, survey, tails
+from helpers import survey
+from helpers.networks import pggan
+from helpers.streaming import quantiles
 
 PAPER = {256: (512, 512, 512, 512, 256, 128, 64), 1024: (512, 512, 512, 512, 256, 128, 64, 32, 16)}
 IMAGES, TAU = 200_000, 0.005
@@ -59,7 +61,7 @@ def bracket(activations, images=IMAGES, tau=TAU, width=survey.WIDTH, capacity=su
     of 16 bytes.
     """
     asked = 2 * width * tau * activations * images**0.5
-    second = tails.LEAST * asked > capacity
+    second = quantiles.LEAST * asked > capacity
     return (16 * capacity if second else 8 * min(asked, capacity)), second
 
 

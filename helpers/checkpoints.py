@@ -1,7 +1,7 @@
 """Load weight files into networks, safely: own and published ones, recognised by what is in them.
 
 Nothing in a file is ever executed: safetensors and torch files are read as tensors, pickles through `unpickle`.
-What a published layout says, and how it becomes ours, is in `layouts` and `later_layouts`.
+What a published layout says, and how it becomes ours, is in `pggan_layouts` and `stylegan2_layouts`.
 """
 
 import re
@@ -12,9 +12,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from helpers import later_layouts, layouts, pggan, stylegan2, unetgan, unpickle
 from helpers.flow import Flow
-from helpers.layouts import DISCRIMINATOR, GENERATOR
+from helpers.networks import pggan, stylegan2, unetgan
+from helpers.weights import pggan_layouts, stylegan2_layouts, unpickle
+from helpers.weights.layout import DISCRIMINATOR, GENERATOR
 
 # What files call their networks, best first; our own trainers' checkpoints have an OWN part.
 OWN = "average"
@@ -57,7 +58,7 @@ def _load(path, role, group=None):
     part = _choose(_parts(contents), role, path.name)
     weights, more = _tensors(_parts(contents)[part], path.name)
     settings = settings | more
-    found = later_layouts.find(weights, settings, path.name) or layouts.find(weights, settings, path.name)
+    found = stylegan2_layouts.find(weights, settings, path.name) or pggan_layouts.find(weights, settings, path.name)
     if not found:
         keys = ", ".join(list(weights)[:3]) or "no tensors"
         raise ValueError(f"{path.name} is no progressive GAN, StyleGAN2 or U-net GAN that is known: it has {keys}")
@@ -208,12 +209,12 @@ def _build(found, name, group):
 
 
 def _pggan(role, weights, shape, options):
-    layers = layouts.count(weights, r"layer(\d+)\.")
+    layers = pggan_layouts.count(weights, r"layer(\d+)\.")
     if role == GENERATOR:
-        blocks = max(layouts.count(weights, r"output(\d+)\."), (layers + 1) // 2)
+        blocks = max(pggan_layouts.count(weights, r"output(\d+)\."), (layers + 1) // 2)
         channels = [shape(f"layer{2 * b + 1}.weight")[0] for b in range(blocks)]
         return pggan.Generator(channels, shape("layer0.weight")[1], **options)
-    blocks = max(layouts.count(weights, r"input(\d+)\."), (layers - 1) // 2)
+    blocks = max(pggan_layouts.count(weights, r"input(\d+)\."), (layers - 1) // 2)
     channels = [shape(f"input{b}.weight")[0] for b in reversed(range(blocks))]
     return pggan.Discriminator(channels, dense=shape(f"layer{2 * blocks - 1}.weight", 2)[0], **options)
 
@@ -224,7 +225,7 @@ def _stylegan2(role, weights, shape, options):
     sizes = [2**i for i in range(2, max((int(size[1]) for size in found if size), default=4).bit_length())]
     if role == GENERATOR:
         channels = [shape(f"synthesis.b{size}.conv1.weight")[0] for size in sizes]
-        mapping = layouts.count(weights, r"mapping\.fc(\d+)\.")
+        mapping = pggan_layouts.count(weights, r"mapping\.fc(\d+)\.")
         latent, style = shape("mapping.fc0.weight", 2)[1], shape("mapping.w_avg", 1)[0]
         return stylegan2.Generator(channels, latent, style, mapping, **options)
     channels = [shape(f"b{size}.conv{0 if size > 4 else ''}.weight")[0] for size in sizes]
@@ -232,7 +233,7 @@ def _stylegan2(role, weights, shape, options):
 
 
 def _unetgan(role, weights, shape, options):
-    blocks = layouts.count(weights, r"blocks\.(\d+)\.")
+    blocks = pggan_layouts.count(weights, r"blocks\.(\d+)\.")
     if role == DISCRIMINATOR:
         return unetgan.Discriminator([shape(f"blocks.{i}.0.conv1.weight")[0] for i in range(blocks // 2)])
     outputs, latent = shape("linear.weight", 2)

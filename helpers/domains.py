@@ -6,10 +6,13 @@ from dataclasses import dataclass, replace
 import torch
 from safetensors.torch import load_file
 
-from helpers import checkpoints, churches, classifier, env, features, folders, gradcam, latents, paper, store
+from helpers import checkpoints, classifier, env, gradcam, latents, store
 from helpers import labels as label_table
 from helpers.flow import Flow
-from helpers.paper import Absent
+from helpers.networks import features
+from helpers.networks.sized import Sized
+from helpers.worlds import churches, folders, own_files
+from helpers.worlds.absent import Absent
 
 # Ids of generations. The labelled ones are cut once and for all: what is fitted or ranked uses TRAIN, what is chosen
 # among settings TUNE, what is reported as held out TEST. POOL is never labelled: top images, thresholds, surveys.
@@ -32,7 +35,7 @@ class Domain:
     masks, and the mean evidence (h, w) it gives to normal images (see `classifier.fit_local`, `gradcam`).
     evaluation: another network, which only ever measures. render: ids -> uint8 images and label maps;
     classes: the names of their labels. labels: the table of labelled generations.
-    A part that was not given to `load` is a `paper.Absent`: using it raises a ValueError that says what to give.
+    A part that was not given to `load` is a `absent.Absent`: using it raises a ValueError that says what to give.
     """
 
     name: str
@@ -137,14 +140,14 @@ def load(
     if weights is None or not isinstance(name, str) or not name:
         raise ValueError(f"unknown domain {name!r}: embedded are {', '.join(EMBEDDED)}; others need a name and weights")
     device, table = env.device(), None
-    flow = checkpoints.load_generator(paper.located(weights, download))
+    flow = checkpoints.load_generator(own_files.located(weights, download))
     flow.network.to(device)
     side = flow.resolution(flow.n_layers)
     if labels is not None:
         table = _usable(label_table.read(labels), labels)
     network = backbone if backbone is not None or table is None else "resnet18"
     if network is not None:
-        network = paper.Sized(features.load(paper.located(network, download)), paper.SIDE, "ResNet-18").to(device)
+        network = Sized(features.load(own_files.located(network, download)), own_files.SIDE, "ResNet-18").to(device)
     heads = Absent("heads, since it has no labels", "labels=, a CSV of widgets.labeller")
     domain = Domain(
         name=name,
@@ -154,7 +157,7 @@ def load(
         head=heads,
         detector=heads,
         baseline=heads,
-        evaluation=paper.evaluation(evaluation, download).to(device),
+        evaluation=own_files.evaluation(evaluation, download).to(device),
         render=Absent("real images", "images=, a folder") if images is None else folders.open_folder(images, side),
         classes=(),
         labels=Absent("labels", "labels=, a CSV of widgets.labeller") if table is None else table,
@@ -185,7 +188,7 @@ def _usable(table, path):
 def _discriminator(source, download, side):
     if source is None:
         return Absent("discriminator", "discriminator=, a file that holds one; it may be the generator's own file")
-    network = checkpoints.load_discriminator(paper.located(source, download))
+    network = checkpoints.load_discriminator(own_files.located(source, download))
     wanted = getattr(network, "resolution", 4 * 2 ** (len(network.channels) - 1))
     if wanted != side:
         raise ValueError(f"the discriminator judges images of {wanted} px, the generator draws {side} px: take its own")

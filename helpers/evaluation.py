@@ -9,7 +9,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from helpers import features, frechet, metrics, rating, units
+from helpers import metrics, units
+from helpers.evidence import frechet
+from helpers.evidence.intervals import wilson
+from helpers.networks import features
 
 DARK = -0.4  # an image whose mean is below is a night scene
 PRESENT, LEFT = 12, 1 / 3  # pixels of a part that is there; share of them under which it counts as lost
@@ -159,8 +162,8 @@ class Reference:
             "FD": metrics.bootstrap(self._frechet, x, n=resamples),
             "kernel distance": metrics.bootstrap(self._kernel, x, n=max(2, resamples // 4)),
             "realism": metrics.bootstrap(torch.median, self._realism(x), n=resamples),
-            "precision": metrics.Interval(both.precision, *rating.wilson(both.precision, len(x))),
-            "recall": metrics.Interval(both.recall, *rating.wilson(both.recall, len(y))),
+            "precision": metrics.Interval(both.precision, *wilson(both.precision, len(x))),
+            "recall": metrics.Interval(both.recall, *wilson(both.recall, len(y))),
         }
 
     def _kernel(self, x):

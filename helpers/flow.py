@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from helpers import traced
 from helpers.latents import batches
+from helpers.networks import traced
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,11 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 
-from helpers import metrics
+from helpers.evidence.intervals import bootstrap, wilson
 from helpers.labels import CLASSES
 
 SIDES = ("left", "right")
 BETTER = ("original", "same", "corrected")
-Z95 = 1.959964  # of the normal distribution, for 95 % intervals
 
 
 class Vote(NamedTuple):
@@ -142,7 +141,7 @@ def agreement(votes, a=None, b=None):
     for question, answers in (("label_original", CLASSES), ("label_corrected", CLASSES), ("better", BETTER)):
         x, y = (torch.tensor([answers.index(getattr(v[p], question)) for p in shared]) for v in (first, second))
         try:
-            interval = metrics.bootstrap(cohen, x, y, paired=True)
+            interval = bootstrap(cohen, x, y, paired=True)
         except ValueError:  # one and the same answer throughout, or in most resamples
             interval = cohen(x, y), float("nan"), float("nan")
         found[question] = Agreement(len(shared), float((x == y).double().mean()), *interval)
@@ -155,12 +154,6 @@ def cohen(a, b):
     x, y = ((counts.index_add(0, s, torch.ones(len(s), dtype=torch.float64)) / len(s)) for s in (a, b))
     chance = float(x @ y)
     return (float((a == b).double().mean()) - chance) / (1 - chance) if chance < 1 else float("nan")
-
-
-def wilson(share, n):
-    """Return Wilson's 95 % interval of a share of n: (low, high)."""
-    middle, half = share + Z95**2 / (2 * n), Z95 * (share * (1 - share) / n + Z95**2 / (4 * n * n)) ** 0.5
-    return tuple((middle + sign * half) / (1 + Z95**2 / n) for sign in (-1, 1))
 
 
 def check(vote, where, seen=None, number=0, ids=None, methods=None):

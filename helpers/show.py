@@ -3,7 +3,7 @@
 import numpy as np
 
 from helpers import env
-from helpers.pictures import (
+from helpers.interface.pictures import (
     ARTIFACT,
     COLOURS,
     DPI,

@@ -12,9 +12,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from helpers import env, published
-from helpers.fingerprint import NUMBERS, code, content
-from helpers.published import sha256
+from helpers import env
+from helpers.weights import published
+from helpers.weights.fingerprint import NUMBERS, code, content
+from helpers.weights.published import sha256
 
 MANIFEST = "manifest.json"
 _verified = {}  # path -> (mtime, size) at the time its hash was right, so that each file is hashed once
@@ -60,7 +61,7 @@ def fetch(name, download=False):
     if found != expected["sha256"]:
         raise ValueError(
             f"data/{name} was altered: its sha256 starts {found[:12]}, the manifest says {expected['sha256'][:12]}, "
-            f"{repair}, or `python -m tools.manifest {folder}` if the change was meant"
+            f"{repair}, or `python -m tools.build.manifest {folder}` if the change was meant"
         )
     _verified[path] = (now.st_mtime_ns, now.st_size)
     return path
@@ -115,7 +116,8 @@ def _key(name, fn, params):
         ) from None
     parts = [plain, code(fn), str(env.smoke()), env.device().type]
     # Figures and widgets compute nothing, so editing them keeps the cache.
-    sources = [p for p in Path(__file__).parent.glob("*.py") if p.stem not in ("show", "widgets")]
+    shows, package = ("show", "widgets", "interface"), Path(__file__).parent
+    sources = [p for p in package.rglob("*.py") if p.relative_to(package).parts[0].removesuffix(".py") not in shows]
     parts += [sha256(path) for path in sorted([*sources, *data_root().glob(f"*/{MANIFEST}")])]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 

@@ -15,13 +15,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from helpers import parts, shards, store
-from helpers.shards import check_finite  # noqa: F401 - also what scores check with
-from helpers.statistics import Moments, Rate, Rows, Several, Top, reduction
-from helpers.tails import Tail
+from helpers import store
+from helpers.streaming import partials, shards
+from helpers.streaming.quantiles import Tail
+from helpers.streaming.shards import check_finite  # noqa: F401 - also what scores check with
+from helpers.streaming.statistics import Moments, Rate, Rows, Several, Top, reduction
 
 SHARD = 1024  # images per unit of work handed to `map`
-WIDTH, CAPACITY = 16.0, 2**19  # of the brackets around a layer's thresholds, see `tails.Tail`
+WIDTH, CAPACITY = 16.0, 2**19  # of the brackets around a layer's thresholds, see `quantiles.Tail`
 PASSES = 64  # each halves at least what is sought, unless activations differ from pass to pass
 
 
@@ -64,8 +65,8 @@ def part(flow, z, file, first=0, tau=0.005, k=20, above=None, by="max", layers=N
     """
     asked = _asked(flow, tau, k, above, by, layers)
     done = _gather(flow, z, partial(_everything, **asked), map, resume, first)
-    done.weights = parts.weights(flow)
-    store.write(Path(file), {"asked": asked, "marks": parts.marks(z), **done.packed()})
+    done.weights = partials.weights(flow)
+    store.write(Path(file), {"asked": asked, "marks": partials.marks(z), **done.packed()})
 
 
 def merge(files, flow=None, z=None, map=map, resume=None):
@@ -88,14 +89,14 @@ def merge(files, flow=None, z=None, map=map, resume=None):
                 if store.content(value) != store.content(asked[name]):
                     raise ValueError(f"{file.name} was made with another {name} than {files[0].name}: survey it again")
             marks[file.name] = saved["marks"]
-            yield parts.unpacked(saved, partial(_everything, **asked), file.name)
+            yield partials.unpacked(saved, partial(_everything, **asked), file.name)
 
-    whole = parts.merged(saved_parts())
-    parts.check_repeats(marks)
+    whole = partials.merged(saved_parts())
+    partials.check_repeats(marks)
     _check_k(asked["k"], whole.stop - whole.start)
     every = np.sort(np.concatenate(list(marks.values())))
     if flow is not None and (
-        parts.weights(flow) != whole.weights or z is None or not np.array_equal(parts.marks(z), every)
+        partials.weights(flow) != whole.weights or z is None or not np.array_equal(partials.marks(z), every)
     ):
         raise ValueError("generator or latents are not those of the parts: pass the same weights and all latents")
     return _surveyed(whole, asked, flow, z, map, resume)

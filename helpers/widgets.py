@@ -7,12 +7,12 @@ in place, with or without a kernel. An error is shown in the view and raised as 
 import ipywidgets as W
 import torch
 
-from helpers import previews
-from helpers.previews import started
-from helpers.raters import labeller, rater  # noqa: F401
-from helpers.recipes import Recipe
+from helpers.interface import previews
+from helpers.interface.correction_settings import Recipe
+from helpers.interface.previews import started
+from helpers.interface.raters import labeller, rater  # noqa: F401
+from helpers.interface.views import NAMED, View, button, chooser, menu, pair
 from helpers.units import rank
-from helpers.views import NAMED, View, button, chooser, menu, pair
 
 
 class UnitView(View):

@@ -7,7 +7,7 @@ import signal
 import torch
 from torch import nn
 
-from helpers import pggan
+from helpers.networks import pggan
 
 
 def tiny_generator():

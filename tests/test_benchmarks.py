@@ -5,8 +5,9 @@ import torch
 
 from benchmarks import __main__ as bench
 from benchmarks import compare, frechet, generation, met, scale, scores, spread, surveys, why
-from helpers import correct, env, pggan
+from helpers import correct, env
 from helpers.flow import Flow
+from helpers.networks import pggan
 from tests import networks
 
 

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from helpers import blind, rating
-from helpers.blind import Session
+from helpers import rating
+from helpers.interface import blind
+from helpers.interface.blind import Session
 from helpers.rating import Vote
 
 PAIRS = [(i, method) for i in range(6) for method in ("seq", "local")]

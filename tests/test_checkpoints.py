@@ -5,9 +5,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from helpers import checkpoints, pggan
+from helpers import checkpoints
 from helpers.flow import Flow
 from helpers.latents import latents
+from helpers.networks import pggan
 from tests import published
 
 

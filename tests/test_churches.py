@@ -5,7 +5,7 @@ import hashlib
 import pytest
 import torch
 
-from helpers import churches as c
+from helpers.worlds import churches as c
 
 IDS = range(4_000_000, 4_000_160)
 # sha256 of the picture and then the label map; every label, weight and figure of the suite hangs on these.

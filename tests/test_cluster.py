@@ -7,9 +7,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from helpers import checkpoints, engines, env, pggan, survey
+from helpers import checkpoints, env, survey
 from helpers.flow import Flow
 from helpers.latents import latents
+from helpers.networks import pggan
+from helpers.streaming import engines
 from tests.networks import Mortal, tiny_generator
 from tests.surveys import assert_same
 

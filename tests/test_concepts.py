@@ -3,9 +3,10 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import concepts, pggan, survey
+from helpers import concepts, survey
 from helpers.flow import Flow
 from helpers.latents import latents
+from helpers.networks import pggan
 from tests.networks import Canvas, tiny_generator
 
 COPIES = {1: 0, 2: 0, 5: 4}  # unit of layer 4 -> the unit whose weights it repeats, some stronger

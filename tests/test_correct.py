@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from helpers import correct, pggan, units
+from helpers import correct, units
 from helpers.flow import Flow, State
 from helpers.latents import latents
+from helpers.networks import pggan
 from tests.networks import tiny_generator
 
 N = 20

@@ -8,18 +8,19 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from helpers import classifier, correct, domains, features, gradcam, metrics, pggan, store, survey, unetgan, units
+from helpers import classifier, correct, domains, gradcam, metrics, store, survey, units
 from helpers import labels as label_table
-from helpers import published as registry
 from helpers.domains import POOL, REAL_REFERENCE, REAL_TEST, REAL_TRAIN, TEST, TRAIN, TUNE, Domain
 from helpers.flow import Flow
 from helpers.labels import Labels
 from helpers.latents import latents
+from helpers.networks import features, pggan, unetgan
+from helpers.weights import published as registry
 from tests import published, published_later
 
 has_data = pytest.mark.skipif(
     not (store.data_root() / "churches" / store.MANIFEST).exists(),
-    reason=f"data/churches is not complete yet: it has no {store.MANIFEST} (python -m tools.manifest churches)",
+    reason=f"data/churches is not complete yet: it has no {store.MANIFEST} (python -m tools.build.manifest churches)",
 )
 
 
@@ -80,7 +81,8 @@ def test_the_ranges_of_ids_do_not_overlap():
 
 
 def test_what_is_evaluated_was_never_trained_on():
-    from tools import train_features, train_pggan
+    from tools.train import features as train_features
+    from tools.train import pggan as train_pggan
 
     trained = {*train_pggan.REAL_IDS, *train_features.VALIDATION_IDS}
     trained.update(*train_features.IDS.values())

@@ -6,10 +6,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from helpers import checkpoints, engines, survey
+from helpers import checkpoints, survey
 from helpers.flow import Flow
 from helpers.latents import latents
-from helpers.pggan import Layers
+from helpers.networks.pggan import Layers
+from helpers.streaming import engines
 from tests.networks import tiny_generator
 
 

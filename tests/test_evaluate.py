@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
-from helpers import churches, classifier, concepts, domains, env, evaluation, survey
-from tools.evaluate import __main__ as evaluate
-from tools.evaluate import grid, options, raters, results, rows, settings, study, ways
+from helpers import classifier, concepts, domains, env, evaluation, survey
+from helpers.worlds import churches
+from tools.measure.evaluate import __main__ as evaluate
+from tools.measure.evaluate import grid, options, raters, results, rows, settings, study, ways
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +154,6 @@ def test_two_raters_on_a_type():
     assert pd.isna(raters.agreed(first, torch.zeros(6, dtype=torch.long))["kappa"])
 
 
-@pytest.mark.parametrize("path", sorted((env.ROOT / "tools").glob("*/*.py")), ids=lambda p: f"{p.parent.name}-{p.stem}")
+@pytest.mark.parametrize("path", sorted((env.ROOT / "tools" / "measure").glob("*/*.py")), ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_tools_of_several_modules_keep_them_small(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) < 250

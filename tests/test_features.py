@@ -8,10 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from helpers import churches, features
-from helpers.features import ResNet18
-from tools import corruptions
-from tools import train_features as trainer
+from helpers.networks import features
+from helpers.networks.features import ResNet18
+from helpers.worlds import churches
+from tools.train import corruptions
+from tools.train import features as trainer
 
 DATA = Path(__file__).parents[1] / "data" / "churches"
 
@@ -269,7 +270,7 @@ def test_load_refuses_damaged_files(tmp_path, small, name):
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(ValueError, match="no readable weight file"):
         features.load(path)
-    with pytest.raises(FileNotFoundError, match="train_features"):
+    with pytest.raises(FileNotFoundError, match="tools.train.features"):
         features.load(tmp_path / "absent.safetensors")
 
 

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import fingerprint, pggan, store
+from helpers import store
 from helpers.flow import Flow
+from helpers.networks import pggan
+from helpers.weights import fingerprint
 from tests.networks import tiny_generator
 
 

@@ -3,9 +3,11 @@ import pickle
 import pytest
 import torch
 
-from helpers import correct, parts, pggan, stylegan2
+from helpers import correct
 from helpers.flow import Flow, State
 from helpers.latents import latents
+from helpers.networks import pggan, stylegan2
+from helpers.streaming import partials
 
 
 @pytest.fixture(scope="module")
@@ -138,4 +140,4 @@ def test_a_state_under_autocast_is_float32_and_can_be_resumed_exactly():
 
 
 def test_results_under_autocast_have_a_key_of_their_own(flow):
-    assert parts.weights(flow.autocast()) != parts.weights(flow)
+    assert partials.weights(flow.autocast()) != partials.weights(flow)

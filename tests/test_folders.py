@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers import folders
+from helpers.worlds import folders
 
 
 def save(path, size=(16, 16), colour=(10, 20, 30), **options):

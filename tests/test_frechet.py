@@ -6,7 +6,8 @@ import pytest
 import torch
 from scipy import linalg
 
-from helpers import frechet, metrics
+from helpers import metrics
+from helpers.evidence import frechet
 
 
 def normal(n, d, seed, scale=1.0, shift=0.0):

@@ -3,8 +3,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from helpers import classifier, features, gradcam
+from helpers import classifier, gradcam
 from helpers.classifier import ARTIFACT, NORMAL, REAL, Head
+from helpers.networks import features
 
 
 @pytest.fixture(scope="module")

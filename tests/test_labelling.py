@@ -1,7 +1,7 @@
 import pytest
 
 from helpers import labels
-from helpers.labelling import Session
+from helpers.interface.labelling import Session
 
 
 @pytest.fixture

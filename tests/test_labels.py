@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from helpers import checkpoints, labels, pggan
+from helpers import checkpoints, labels
 from helpers.latents import latents
-from tools import label_sheets
+from helpers.networks import pggan
+from tools.label import sheets as label_sheets
 
 HEADER = "id,label,type,rater\n"
 GOOD = HEADER + "3,normal,,ann\n1,artifact,stain,ann\n12,artifact,missing,ann\n3,artifact,fusion,bob\n"

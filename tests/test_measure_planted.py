@@ -4,11 +4,11 @@ import pandas as pd
 import pytest
 import torch
 
-from helpers import planted
-from tools.measure_planted import __main__ as tool
-from tools.measure_planted import settings, shared
-from tools.measure_planted.measure import masking, measure, ranking_rows
-from tools.measure_planted.summary import summary
+from helpers.worlds import planted
+from tools.measure.planted import __main__ as tool
+from tools.measure.planted import settings, shared
+from tools.measure.planted.measure import masking, measure, ranking_rows
+from tools.measure.planted.summary import summary
 
 MIDDLE = settings.STRENGTHS[0], settings.RATES[0]
 

@@ -12,8 +12,8 @@ from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image
 
-from tools import notebook_rules as rules
-from tools import notebooks
+from tools.build import notebook_rules as rules
+from tools.build import notebooks
 
 STORED = rules.paths()
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from helpers import pggan
+from helpers.networks import pggan
 
 
 @pytest.fixture(scope="module")

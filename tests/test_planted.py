@@ -5,9 +5,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from helpers import correct, domains, pggan, planted, survey, truth, units
+from helpers import correct, domains, survey, units
+from helpers.evidence import ground_truth
 from helpers.flow import Flow
 from helpers.latents import latents
+from helpers.networks import pggan
+from helpers.worlds import planted
 from tests.networks import Canvas, tiny_generator
 
 LAYER = 4  # of 6, at 8 px of 16
@@ -200,8 +203,8 @@ def test_exact_regions_lead_to_the_planted_units(churches, real):
     shown = regions.float().mean(dim=(1, 2)) > planted.SIZE
     levels = survey.thresholds(real.flow, churches.latents(domains.POOL[:500]), layers=[4])
     scores = units.defective_scores(real.flow, z[shown], regions[shown], levels)
-    assert truth.average_precision(scores, real.units) > 0.6
-    assert truth.average_precision(units.random_scores(churches.flow, 0, [4]), real.units) < 0.3
+    assert ground_truth.average_precision(scores, real.units) > 0.6
+    assert ground_truth.average_precision(units.random_scores(churches.flow, 0, [4]), real.units) < 0.3
 
 
 def test_correcting_the_planted_units_approaches_the_perfect_correction(churches, real):
@@ -212,8 +215,8 @@ def test_correcting_the_planted_units_approaches_the_perfect_correction(churches
     shown = regions.any(dim=(1, 2))
     z, perfect, regions = z[shown], perfect[shown], regions[shown]
     quality = {
-        name: truth.psnr(real.flow.generate(z, edits), perfect, regions).mean()
+        name: ground_truth.psnr(real.flow.generate(z, edits), perfect, regions).mean()
         for name, edits in (("none", None), ("planted", correct.ablate(4, real.units[4])))
     }
     assert quality["planted"] > quality["none"] + 3
-    assert truth.psnr(real.original.generate(z), perfect).min() == float("inf")
+    assert ground_truth.psnr(real.original.generate(z), perfect).min() == float("inf")

@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import concepts, correct, gradcam, pggan, previews, survey, units
+from helpers import concepts, correct, gradcam, survey, units
 from helpers.flow import Flow
+from helpers.interface import previews
+from helpers.interface.tile_rows import GAP, LINE, difference, fitted
 from helpers.latents import latents
-from helpers.panels import GAP, LINE, difference, fitted
+from helpers.networks import pggan
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from helpers import download, published, store
-from helpers.published import Entry
+from helpers import store
+from helpers.weights import download, published
+from helpers.weights.published import Entry
 
 BODY = bytes(range(256)) * 4000  # 1 MB
 DIGEST = hashlib.sha256(BODY).hexdigest()

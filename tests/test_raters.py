@@ -6,7 +6,8 @@ import re
 import pytest
 import torch
 
-from helpers import blind, rating, widgets
+from helpers import rating, widgets
+from helpers.interface import blind
 
 
 def text(view, name="state"):

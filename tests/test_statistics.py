@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import statistics, tails
-from helpers.statistics import Moments, Rate, Rows, Several, Top, reduction
+from helpers.streaming import quantiles, statistics
+from helpers.streaming.statistics import Moments, Rate, Rows, Several, Top, reduction
 
 UNITS = 5
 
@@ -25,7 +25,7 @@ def made():
         "moments": Moments(UNITS),
         "rows": Rows(reduction("mean")),
         "top": Top(reduction("max"), 7),
-        "tail": tails.Tail(0.05, UNITS, 16.0, 2**19),
+        "tail": quantiles.Tail(0.05, UNITS, 16.0, 2**19),
     }
 
 
@@ -35,7 +35,7 @@ def gathered(h, cuts=(), start=0, memory=torch.contiguous_format):
     for begin, stop in zip((0, *cuts), (*cuts, len(h))):
         piece = h[begin:stop].to(memory_format=memory)
         for stat in stats.values():
-            stat.update(piece, start + begin, tails.peaks(piece))
+            stat.update(piece, start + begin, quantiles.peaks(piece))
     return stats
 
 
@@ -66,7 +66,7 @@ def test_rates_are_shares_of_what_is_strictly_above(h):
 def test_rates_of_many_images_at_once_do_not_overflow(images):
     rate = Rate(torch.zeros(2))
     h = torch.ones(images, 2, 2, 2)
-    rate.update(h, 0, tails.peaks(h))
+    rate.update(h, 0, quantiles.peaks(h))
     assert rate.value().tolist() == [1, 1] and rate.by_position().eq(1).all()
 
 
@@ -127,14 +127,14 @@ def test_a_state_is_plain_and_restores_everything(h):
 def test_the_state_of_a_tail_takes_four_bytes_per_activation_in_its_bracket():
     h = torch.randn(512, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     h[:, 1] -= 100  # keys of negative values, too, belong to their own unit
-    tail = tails.Tail(0.01, 3, 8.0, 2**19)
+    tail = quantiles.Tail(0.01, 3, 8.0, 2**19)
     for start in range(0, 512, 32):
-        tail.update(h[start : start + 32], start, tails.peaks(h[start : start + 32]))
+        tail.update(h[start : start + 32], start, quantiles.peaks(h[start : start + 32]))
     state = tail.state()
     assert state["values"].dtype == np.float32 and len(state["values"]) == state["held"].sum()
     share = state["held"] / (0.01 * 512 * 64)
     assert (share < 1.1).all() and (share > 0.3).all()  # 2 * 8 / sqrt(512) of the tail, not all of it
-    levels = tails.Tail(0.01, 3, 8.0, 2**19).restore(state).quantile()
+    levels = quantiles.Tail(0.01, 3, 8.0, 2**19).restore(state).quantile()
     expected = torch.quantile(h.transpose(0, 1).flatten(1).double(), 0.99, dim=1)
     torch.testing.assert_close(levels.double(), expected, rtol=1e-6, atol=1e-6)
 
@@ -143,7 +143,7 @@ def test_several_statistics_go_together(h):
     both, alone = Several(rate=made()["rate"], moments=made()["moments"]), gathered(h)
     for piece, start in ((h[:20], 0), (h[20:], 20)):
         other = Several(rate=made()["rate"], moments=made()["moments"])
-        other.update(piece, start, tails.peaks(piece))
+        other.update(piece, start, quantiles.peaks(piece))
         fresh = Several(rate=made()["rate"], moments=made()["moments"]).restore(other.state())
         both = fresh if start == 0 else both.merge(fresh)
     torch.testing.assert_close(both["rate"].value(), alone["rate"].value())
@@ -155,7 +155,7 @@ def test_the_maximum_is_read_from_the_peaks(h):
         grown = h.repeat_interleave(size // 4, 2).repeat_interleave(size // 4, 3)
         for memory in (torch.contiguous_format, torch.channels_last):
             piece = grown.to(memory_format=memory)
-            found = statistics.reduction("max")(piece, tails.peaks(piece))
+            found = statistics.reduction("max")(piece, quantiles.peaks(piece))
             assert torch.equal(found, h.amax(dim=(2, 3)))
 
 
@@ -166,5 +166,5 @@ def test_top_images_do_not_depend_on_the_order_of_the_pieces():
     for order in ([0, 10, 20], [20, 10, 0], [10, 20, 0]):
         top = Top(reduction("max"), 9)
         for start in order:
-            top.update(h[start : start + 10], start, tails.peaks(h[start : start + 10]))
+            top.update(h[start : start + 10], start, quantiles.peaks(h[start : start + 10]))
         np.testing.assert_array_equal(top.rows, expected)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from helpers import store
-from tools import manifest
+from tools.build import manifest
 
 CONTENT = bytes(range(256)) * 8
 

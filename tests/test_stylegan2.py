@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from helpers import stylegan2, styleops
 from helpers.domains import Domain
 from helpers.flow import Flow
 from helpers.latents import latents
+from helpers.networks import stylegan2, stylegan2_layers
 
 CHANNELS = (12, 10, 8, 6)
 
@@ -228,20 +228,20 @@ def test_resampling_keeps_constants_and_means():
     assert kernel.shape == (4, 4) and kernel.sum().item() == pytest.approx(1, abs=1e-7)
     assert torch.equal(kernel[0] * 64, torch.tensor([1.0, 3, 3, 1]))
     flat = torch.full((1, 2, 6, 6), 3.0)
-    close(styleops.upsample(flat, kernel)[:, :, 1:-1, 1:-1], torch.full((1, 2, 10, 10), 3.0))
-    halved = styleops.smooth(flat, kernel, padding=1, stride=2)
+    close(stylegan2_layers.upsample(flat, kernel)[:, :, 1:-1, 1:-1], torch.full((1, 2, 10, 10), 3.0))
+    halved = stylegan2_layers.smooth(flat, kernel, padding=1, stride=2)
     assert halved.shape == (1, 2, 3, 3)
     close(halved[:, :, 1:-1, 1:-1], flat[:, :, :1, :1])
     noise = torch.randn(2, 3, 8, 8)
-    close(styleops.upsample(noise, kernel), naive_filter(noise, TAPS, up=2, pad=(2, 1), gain=4))
-    close(styleops.smooth(noise, kernel, 1, stride=2), naive_filter(noise, TAPS, down=2, pad=(1, 1)))
+    close(stylegan2_layers.upsample(noise, kernel), naive_filter(noise, TAPS, up=2, pad=(2, 1), gain=4))
+    close(stylegan2_layers.smooth(noise, kernel, 1, stride=2), naive_filter(noise, TAPS, down=2, pad=(1, 1)))
 
 
 def test_a_filter_that_is_not_symmetric_is_convolved_not_correlated():
     taps, noise = [0.4, 0.3, 0.2, 0.1], torch.randn(2, 3, 8, 8)
     kernel = torch.outer(torch.tensor(taps), torch.tensor(taps))
-    close(styleops.smooth(noise, kernel, 2), naive_filter(noise, taps, pad=(2, 2)))
-    close(styleops.upsample(noise, kernel), naive_filter(noise, taps, up=2, pad=(2, 1), gain=4))
+    close(stylegan2_layers.smooth(noise, kernel, 2), naive_filter(noise, taps, pad=(2, 2)))
+    close(stylegan2_layers.upsample(noise, kernel), naive_filter(noise, taps, up=2, pad=(2, 1), gain=4))
 
 
 # The published layout

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import pggan, survey
+from helpers import survey
 from helpers.flow import Flow
 from helpers.latents import latents
+from helpers.networks import pggan
 from tests.networks import Canvas, tiny_generator
 
 LAYERS = range(1, 7)

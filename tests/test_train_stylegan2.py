@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from helpers import styleops
-from tools import train_stylegan2 as tool
+from helpers.networks import stylegan2_layers
+from tools.train import stylegan2 as tool
 
 WORDS = "--run none --generator 8,8,8,6 --discriminator 8,8,8,6 --latent 7 --style 9 --mapping 2 --kimg 1,1,1 --batch 4"
 
@@ -24,7 +24,7 @@ def test_the_generator_grows_without_a_jump(training):
     small = training.g.draw(w, 2)
     assert small.shape[-1] == 8 and small.std() > 0.1
     grown = training.g.draw(w, 3)
-    torch.testing.assert_close(grown, styleops.upsample(small, training.g.block(2).resample_filter))
+    torch.testing.assert_close(grown, stylegan2_layers.upsample(small, training.g.block(2).resample_filter))
 
 
 @torch.no_grad()

@@ -5,9 +5,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from helpers import spectral, unetgan
 from helpers.flow import Flow
-from tools import train_unetgan
+from helpers.networks import unetgan, unetgan_blocks
+from tools.train import unetgan as train_unetgan
 
 
 def shaken(network):
@@ -259,7 +259,7 @@ def test_the_stored_singular_value_is_never_read(generator):
 
 def test_training_finds_the_largest_singular_value():
     torch.manual_seed(0)
-    layer = spectral.Spectral(6, 5, 3)
+    layer = unetgan_blocks.Spectral(6, 5, 3)
     layer.weight.data.normal_()
     for _ in range(200):
         layer(torch.zeros(1, 6, 4, 4))

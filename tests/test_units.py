@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from helpers import metrics, pggan, survey, units
+from helpers import metrics, survey, units
 from helpers.flow import Flow
 from helpers.latents import latents
+from helpers.networks import pggan
 from tests.networks import Canvas, tiny_generator
 
 N, SIZE = 13, 64  # masks larger than the 16 px images: any target size is the same maths

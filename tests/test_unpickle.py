@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import checkpoints, unpickle
+from helpers import checkpoints
+from helpers.weights import unpickle
 from tests import published
 
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers import correct, labels, pggan, survey, units, widgets
+from helpers import correct, labels, survey, units, widgets
 from helpers.flow import Flow
 from helpers.latents import latents
+from helpers.networks import pggan
 
 METHODS = ["none", "DS", "FD", "sequential", "local"]
 

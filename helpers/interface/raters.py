@@ -1,0 +1,69 @@
+"""Let people label and compare: ipywidgets around `labelling` and `blind`, which save every answer at once."""
+
+import ipywidgets as W
+
+from helpers import labels
+from helpers.interface import blind, labelling, previews
+from helpers.interface.history import at_rest
+from helpers.interface.views import NAMED, Frame, button
+
+
+def labeller(images, ids, path, rater, types=labels.TYPES, extra=None):
+    """Label generations one by one, by button or letter; each label is in the file before the next image comes.
+
+    images: (N, 3, R, R) in the order of ids, or a function of a list of ids. path: label CSV, made or resumed.
+    rater: who labels. types: artifact types offered. extra: further columns, such as {"pass": "2"}.
+    The view's `session` is a `labelling.Session`, which says what is refused. See notebook 02.
+    """
+    session = labelling.Session(ids, path, rater, types, extra)
+    rows = [("normal", *session.types), ("undo", "back", "skip")]
+    return _answers(session, previews.generation(session, images), rows, "labels")
+
+
+def rater(original, corrected, ids, path, rater, seed=0, pairs=None):
+    """Compare originals with their corrections blind: which is left is random, the method hidden.
+
+    original: (N, 3, R, R) in the order of ids, or a function of a list of ids; corrected: {method: the same}.
+    path: vote CSV, made or resumed; each vote is in it before the next pair comes. rater: who votes. seed: of order
+    and sides. pairs: the (id, method) to vote on, by default all. Left and right are each called artifact or normal,
+    and one of them better, or both the same. `session` is a `blind.Session`; `rating.summary` reads the votes.
+    Raises ValueError for pairs of other ids or methods, and as the session does. See notebook 06.
+    """
+    pairs = [(i, method) for method in corrected for i in ids] if pairs is None else pairs
+    session = blind.Session(pairs, path, rater, seed)
+    rows = [blind.ANSWERS, ("undo", "back", "skip")]
+    return _answers(session, blind.comparison(session, original, corrected, ids), rows, "votes")
+
+
+def _answers(session, draw, rows, what):
+    """Show a session: its actions as rows of buttons, a box for letters, an export."""
+    buttons = {name: button(f"{name} [{key}]") for key, name in session.keys.items()}
+    letter, target, export = W.Text(description="type a letter", **NAMED), W.Text(), button("export CSV")
+    target.description, target.value = "export to", f"{session.path.with_suffix('')}-{session.rater}.csv"
+    target.style.description_width, target.layout.width = "90px", "480px"
+    first, second = ([buttons[name] for name in names] for names in rows)
+    controls = buttons | {"key": letter, "export_path": target, "export": export}
+    view = Frame([first, [letter, *second], [target, export]], controls)
+    view.session = session
+
+    def act(does, argument):
+        try:
+            does(argument)
+        finally:
+            view.put(*draw())  # of several letters, the ones before a wrong one count
+
+    # Emptied only once the typist pauses: letters on their way to a box that is emptied would be lost.
+    empty = at_rest(lambda: setattr(letter, "value", ""))
+
+    def typed(change):
+        if change["new"]:
+            empty()
+            view.guarded(act)(session.type, change["new"])
+
+    for name in buttons:
+        buttons[name].on_click(lambda _, name=name: view.guarded(act)(session.do, name))
+    note = f"; {{}} {what} are in {{}}".format
+    export.on_click(view.guarded(lambda _: view.put(*draw(note(session.export(target.value), target.value)))))
+    letter.observe(typed, "value")
+    view.put(*draw())
+    return view

@@ -1,0 +1,40 @@
+"""Find what somebody gives for a domain of their own: weight files by path or published name, and what measures.
+
+Without the standard Inception the suite's own evaluation network measures, and what it gives is a Fréchet distance
+with its name, never an FID.
+"""
+
+from pathlib import Path
+
+from helpers import store
+from helpers.networks import features
+from helpers.networks.sized import Inception, Sized
+from helpers.weights import published
+
+SIDE = 256  # the classifier sees 256 pixels: ResNet-18's last map is 1/32 of the image, 8 x 8 places
+
+
+def located(source, download=False):
+    """Return the path of a weight file given by path, or by the name of a published one.
+
+    Raises FileNotFoundError for neither, or what `store.fetch` raises.
+    """
+    name = str(source).removeprefix("published/")
+    if name in published.REGISTRY and not Path(source).is_file():
+        return store.fetch(f"published/{name}", download)
+    if not Path(source).is_file():
+        raise FileNotFoundError(
+            f"{source} is neither a file nor a published name: check the path, or take one of "
+            f"{', '.join(published.REGISTRY)}"
+        )
+    return Path(source)
+
+
+def evaluation(choice, download=False):
+    """Load the network that measures: None for the suite's own, "inception" for the standard one of FID."""
+    if choice is None:
+        own = features.load(store.fetch("churches/evaluation.safetensors"))
+        return Sized(own, 64, "the suite's evaluation network")  # 64 pixels are what it learned from
+    if choice != "inception":
+        raise ValueError(f"evaluation is None for the suite's own network or 'inception', got {choice!r}")
+    return Inception(located("inception", download))

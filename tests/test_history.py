@@ -1,0 +1,80 @@
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+from ipywidgets import FloatSlider, IntSlider, Text
+
+from helpers.interface.history import Moves, at_rest
+
+
+@pytest.fixture
+def moves():
+    controls = {"n": IntSlider(3), "x": FloatSlider(0.1), "text": Text("")}
+    drawn = []
+    moves = Moves(controls, drawn.append)
+    for control in controls.values():
+        control.observe(moves.changed, "value")
+    return SimpleNamespace(moves=moves, drawn=drawn, **controls)
+
+
+def test_each_change_is_drawn_once(moves):
+    moves.n.value = 4
+    moves.n.value = 4
+    moves.x.value = 0.1 + 1e-12  # nothing a person could mean
+    assert moves.drawn == [{"n": 4, "x": 0.1, "text": ""}]
+    with moves.moves.held():
+        moves.n.value, moves.x.value, moves.text.value = 5, 0.3, "6:1"
+        with moves.moves.held():
+            moves.n.value = 6
+        assert len(moves.drawn) == 1
+    assert moves.drawn[1:] == [{"n": 6, "x": 0.3, "text": "6:1"}]
+
+
+def test_undo_and_reset(moves):
+    moves.n.value = 4
+    moves.x.value = 0.5
+    moves.text.value = "6:1"
+    moves.moves.undo()
+    moves.moves.undo()
+    assert (moves.n.value, moves.x.value, moves.text.value) == (4, 0.1, "")
+    moves.moves.reset()
+    assert moves.drawn[-1] == {"n": 3, "x": 0.1, "text": ""}
+    moves.moves.undo()  # of the reset
+    assert moves.drawn[-1] == {"n": 4, "x": 0.1, "text": ""}
+    moves.moves.undo()
+    assert moves.n.value == 3
+    count = len(moves.drawn)
+    moves.moves.undo()  # nothing left
+    assert len(moves.drawn) == count
+
+
+def test_undo_leads_back_from_an_error():
+    box = IntSlider(1)
+
+    def draw(values):
+        if values["box"] == 2:
+            raise ValueError("no 2")
+
+    moves = Moves({"box": box}, draw)
+    box.observe(moves.changed, "value")
+    with pytest.raises(ValueError, match="no 2"):
+        box.value = 2
+    moves.undo()
+    assert box.value == 1
+
+
+def test_an_action_waits_for_rest():
+    seen = []
+    moved = at_rest(lambda: seen.append("rest"), seconds=0.5)
+    moved()
+    assert seen == ["rest"]  # without a loop there is nobody to wait for
+
+    async def typing():
+        for _ in range(4):
+            moved()
+            await asyncio.sleep(0.01)
+        during = len(seen)
+        await asyncio.sleep(0.8)
+        return during
+
+    assert asyncio.run(typing()) == 1 and len(seen) == 2

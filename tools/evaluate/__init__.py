@@ -1,1 +1,0 @@
-"""Evaluate every correction on held-out images: `python -m tools.evaluate`, see `__main__`."""

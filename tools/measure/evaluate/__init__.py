@@ -1,0 +1,1 @@
+"""Evaluate every correction on held-out images: `python -m tools.measure.evaluate`, see `__main__`."""
