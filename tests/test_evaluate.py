@@ -154,6 +154,9 @@ def test_two_raters_on_a_type():
     assert pd.isna(raters.agreed(first, torch.zeros(6, dtype=torch.long))["kappa"])
 
 
-@pytest.mark.parametrize("path", sorted((env.ROOT / "tools" / "measure").glob("*/*.py")), ids=lambda p: f"{p.parent.name}-{p.stem}")
+MEASURES = sorted((env.ROOT / "tools" / "measure").glob("*/*.py"))
+
+
+@pytest.mark.parametrize("path", MEASURES, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_tools_of_several_modules_keep_them_small(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) < 250
