@@ -31,7 +31,7 @@ def load_generator(path, post_pn=False):
     the GAN zoo's layout, StyleGAN2 in NVIDIA's or GenForce's, U-net GAN. Where a file has the moving average of the
     weights, that is taken, with a warning where it has only the raw ones; `flow.origin` says what was taken.
     post_pn: count a PGGAN unit's activation after pixel normalisation instead of before.
-    Raises FileNotFoundError, or ValueError naming what the file lacks or is instead. Explained in notebook 07.
+    Raises FileNotFoundError, or ValueError naming what the file lacks or is instead. Explained in notebook 08.
     """
     network, found, origin = _load(path, GENERATOR)
     if post_pn and found.network != "pggan":

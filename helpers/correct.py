@@ -105,7 +105,7 @@ def per_image(scores, stop_layer=6, portion=0.2, scale=0.9):
     scores: {layer: (N, U)}, the overlap of each unit with each image's mask (`units.ious`), in the order of z; min-max
     normalised per image and layer. A unit that does not meet its image's mask at all is left alone, so an image
     with an empty mask stays as it is. Other arguments as in `sequential`. Returns Edits for exactly these N images.
-    Raises ValueError as `sequential` does, and once applied for another number of images. Explained in notebook 07.
+    Raises ValueError as `sequential` does, and once applied for another number of images. Explained in notebook 08.
     """
     _check_scale(scale)
     edits = {}

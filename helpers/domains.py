@@ -130,7 +130,7 @@ def load(
     with ids of TRAIN (2,000, as in the paper), TUNE and TEST; the heads are fitted on those of TRAIN and kept in the
     cache. backbone: a ResNet-18 weight file, by default the published ImageNet one where there are labels.
     evaluation: None for the suite's own network, "inception" for FID's. download: fetch published files if need be.
-    Raises ValueError for what does not fit, FileNotFoundError for what is missing. Explained in notebook 07.
+    Raises ValueError for what does not fit, FileNotFoundError for what is missing. Explained in notebook 08.
     """
     given = weights, discriminator, images, labels, backbone, evaluation
     if name in EMBEDDED:

@@ -2,7 +2,7 @@
 
 Scores remember the ids of the images they were made from, and no corrected sample of those is made unless the paper's
 in-sample protocol is asked for. What measures is a feature network that took no part either, `domain.evaluation`.
-Explained in notebook 06.
+Explained in notebook 07.
 """
 
 from dataclasses import dataclass, replace

@@ -48,7 +48,7 @@ class Flow:
         module: anything that maps latents to images (B, C, R, R). layers: names of its submodules, in the order in
         which they run; the image is one more layer. latent: dimension of z, or the shape of one latent if the module
         wants more, such as (100, 1, 1). Raises ValueError if a name or the module does not fit: see `traced.Traced`.
-        Explained in notebook 07.
+        Explained in notebook 08.
         """
         return cls(traced.Traced(module, layers, (latent,) if isinstance(latent, int) else latent), batch)
 

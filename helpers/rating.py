@@ -2,7 +2,7 @@
 
 A vote file is a CSV with the header `id,method,side,label_original,label_corrected,better,rater`: the image, how it
 was corrected, on which side its correction stood, what the rater called either image, and which one looked better.
-Explained in notebook 06.
+Explained in notebook 07.
 """
 
 import csv
@@ -102,7 +102,7 @@ def summary(votes, types=None):
     Columns: method, group, measure, n (pairs), value, low, high (shares in [0, 1] and Wilson's 95 % interval over
     pairs, whose raters are averaged), sd (over raters' own shares, as the paper gives; NaN for one rater).
     Raises ValueError for no votes, or an id without type. Source: section 5.3, Table 3; Wilson 1927.
-    Explained in notebook 06.
+    Explained in notebook 07.
     """
     if not votes:
         raise ValueError("got no votes, expected at least one: rate some pairs first")
@@ -128,7 +128,7 @@ def agreement(votes, a=None, b=None):
     """Compare two raters: votes -> {"label_original", "label_corrected" and "better": Agreement}.
 
     a, b: the raters, needed only if there are more than two. The intervals are bootstrapped over pairs.
-    Raises ValueError unless there are two raters who share a pair. Source: Cohen 1960. Explained in notebook 06.
+    Raises ValueError unless there are two raters who share a pair. Source: Cohen 1960. Explained in notebook 07.
     """
     raters = list(dict.fromkeys(vote.rater for vote in votes)) if a is None and b is None else [a, b]
     if len(raters) != 2 or a == b is not None:

@@ -9,7 +9,7 @@ def average_precision(scores, units, layers=None):
     scores: {layer: (U,)}, high for suspects. units: the true set, {layer: unit numbers}. layers: default all that are
     scored. 1 if the true units come first; random scores give about their share among all. Ties count as the mean of
     both orders of units. Raises ValueError for a layer without scores, a score that is NaN, a unit that the scores do
-    not have, or if no true unit is in these layers. Explained in notebook 06.
+    not have, or if no true unit is in these layers. Explained in notebook 07.
     """
     layers = list(scores if layers is None else layers)
     missing = [layer for layer in layers if layer not in scores]
@@ -28,7 +28,7 @@ def pointing(maps, inside):
     """Play the pointing game: is the strongest place of each map (N, H, W) inside the region (N, H, W)? bool (N,).
 
     A map that is nowhere positive points nowhere, and misses. Source: Zhang et al. 2016, "Top-down neural attention".
-    Raises ValueError for different shapes. Explained in notebook 06.
+    Raises ValueError for different shapes. Explained in notebook 07.
     """
     _same(maps, inside)
     flat = maps.flatten(1)
@@ -39,7 +39,7 @@ def pointing(maps, inside):
 def overlap(masks, inside):
     """Return each mask's intersection over union with its region, both bool (N, H, W): (N,), 0 if both are empty.
 
-    Raises ValueError for different shapes. Explained in notebook 06.
+    Raises ValueError for different shapes. Explained in notebook 07.
     """
     _same(masks, inside)
     return (masks & inside).sum(dim=(1, 2)) / (masks | inside).sum(dim=(1, 2)).clamp_min(1)
@@ -49,7 +49,7 @@ def psnr(images, truth, where=None):
     """Return each image's peak signal-to-noise ratio to its truth, (N, C, H, W) in [-1, 1], clamped: (N,) in dB.
 
     where: bool (N, H, W), the pixels that count; default all. Infinite for equal images, NaN where no pixel counts.
-    Raises ValueError for different shapes. Explained in notebook 06.
+    Raises ValueError for different shapes. Explained in notebook 07.
     """
     _same(images, truth)
     error = (images.clamp(-1, 1) - truth.clamp(-1, 1)).square().mean(dim=1)

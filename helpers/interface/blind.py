@@ -42,7 +42,7 @@ class Session:
     pairs: (id, method) each. path: the vote CSV (other raters' and other pairs' votes stay). rater: who votes.
     seed: of the order and the sides. A vote is three answers: left and right "artifact" or "normal", and "left",
     "same" or "right" better; the third one saves it. `keys` maps letters to actions.
-    Raises ValueError for no pairs, a pair twice, no rater, or a broken file. Explained in notebook 06.
+    Raises ValueError for no pairs, a pair twice, no rater, or a broken file. Explained in notebook 07.
     """
 
     keys = KEYS

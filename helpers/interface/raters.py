@@ -27,7 +27,7 @@ def rater(original, corrected, ids, path, rater, seed=0, pairs=None):
     path: vote CSV, made or resumed; each vote is in it before the next pair comes. rater: who votes. seed: of order
     and sides. pairs: the (id, method) to vote on, by default all. Left and right are each called artifact or normal,
     and one of them better, or both the same. `session` is a `blind.Session`; `rating.summary` reads the votes.
-    Raises ValueError for pairs of other ids or methods, and as the session does. See notebook 06.
+    Raises ValueError for pairs of other ids or methods, and as the session does. See notebook 07.
     """
     pairs = [(i, method) for method in corrected for i in ids] if pairs is None else pairs
     session = blind.Session(pairs, path, rater, seed)

@@ -19,7 +19,7 @@ class Generator(nn.Module):
 
     channels: units at 4x4, 8x8, ... R x R; the last two of the published 256-pixel network are 128, 64.
     latent: D. hidden: units inside the self-modulation, D in the published layout.
-    In eval mode an image does not depend on its batch; see `standing_statistics`. Shown in notebook 07.
+    In eval mode an image does not depend on its batch; see `standing_statistics`. Shown in notebook 08.
     """
 
     def __init__(self, channels=(128, 128, 128, 64, 32), latent=128, hidden=None):
@@ -56,7 +56,7 @@ class Discriminator(nn.Module):
     channels: units after each halving, R/2 first, 4x4 last; the way up mirrors them. Its layout is sure as far as
     keys and shapes go: `blocks.{i}.0` down and then up, a plain 1x1 convolution as the last of `blocks`,
     `linear_middle` for the score, and a `linear` that the published files hold and nothing uses.
-    A file made with class labels has more (`embed`, `embed_middle`) and is not of this kind. Shown in notebook 07.
+    A file made with class labels has more (`embed`, `embed_middle`) and is not of this kind. Shown in notebook 08.
     """
 
     def __init__(self, channels=(32, 64, 128, 128)):

@@ -18,7 +18,7 @@ def find(weights, settings, name):
     """Recognise a progressive GAN by its keys: {key: tensor}, {setting: value} -> Found, or None if it is none.
 
     name: what errors call the file. Raises ValueError naming keys that are missing or unknown, and settings that
-    would change the numbers and that our networks do not have. Explained in notebook 07.
+    would change the numbers and that our networks do not have. Explained in notebook 08.
     """
     for marks, layout in LAYOUTS:
         if any(re.match(marks, key) for key in weights):

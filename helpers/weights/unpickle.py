@@ -212,7 +212,7 @@ def read(stream, name):
     """Read a pickle into plain values and stand-ins; `tensor` gets at the numbers.
 
     stream: binary file. name: what errors call it. Raises ValueError (`Refused`) for a file that names anything
-    outside the allow-list, ValueError for a broken one. Explained in notebook 07.
+    outside the allow-list, ValueError for a broken one. Explained in notebook 08.
     """
     return _guarded(lambda: Reader(stream, name).load(), name)
 

@@ -95,7 +95,7 @@ def plant(flow, z, layers=(6,), count=4, kind="stain", strength=6.0, rate=0.35, 
     fires, between 0 and 1; all planted units fire in equally many. seed: of units and directions.
     Returns a Planting. Raises ValueError for an unknown kind, arguments out of range, a layer that is not there or that
     no convolution reads, more units than the layer has, or if too few units qualify; TypeError for another generator.
-    Explained in notebook 06.
+    Explained in notebook 07.
     """
     layers = _checked(flow, layers, count, kind, strength, rate)
     generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Evaluate all corrections and store the results that notebook 06 reads: python -m tools.measure.evaluate [PART ...].
+"""Evaluate all corrections and store the results that notebook 07 reads: python -m tools.measure.evaluate [PART ...].
 
 Ranked is on TRAIN, settings are chosen on TUNE, and what is reported is measured once on TEST (`domains`). Results are
 tidy CSV files in data/churches/evaluation, each written whole by its part. A part that is done is not computed again,
