@@ -1,58 +1,19 @@
 """Corrections as values: each function returns Edits, `{layer: function}`, for `flow.generate(z, edits)`.
 
-Nothing is changed in place, in the network or in a featuremap. Explained in notebook 05.
+Nothing is changed in place, in the network or in a featuremap. The paper's corrections damp units, explained in
+notebook 05; ours shift them toward normal, explained in notebook 06.
 """
 
 import math
 import operator
-from dataclasses import dataclass
 
 import torch
-from torch.nn import functional as F
 
 from helpers import units as unit_scores
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Multiply each unit's featuremap by a weight: (B, U, H, W) -> same."""
-
-    weights: torch.Tensor  # (U,), or (N, U) for each of N images its own
-
-    def take(self, rows, total):
-        """Cut to the images of a chunk; `total` is how many images the flow was asked for."""
-        if self.weights.ndim == 1:
-            return self
-        if total != len(self.weights):
-            raise ValueError(f"this correction is for {len(self.weights)} images, but {total} images were asked for")
-        return Scale(self.weights[rows])
-
-    def __call__(self, h):
-        _check_units(h, self.weights.shape[-1])
-        if self.weights.ndim == 2 and len(h) != len(self.weights):
-            raise ValueError(f"got {len(h)} images for the weights of {len(self.weights)}: pass a row per image")
-        return h * self.weights.to(h)[..., None, None]
-
-
-@dataclass(frozen=True)
-class LocalScale:
-    """Multiply the selected units by (1 - mask), image by image."""
-
-    selected: torch.Tensor  # (U,) bool
-    masks: torch.Tensor  # (N, H, W) in [0, 1], at the layer's resolution once called
-
-    def take(self, rows, total):
-        """Cut to the images of a chunk; `total` is how many images the flow was asked for."""
-        if total != len(self.masks):
-            raise ValueError(f"this local correction has {len(self.masks)} masks, but {total} images were asked for")
-        return LocalScale(self.selected, self.masks[rows])
-
-    def __call__(self, h):
-        if len(h) != len(self.masks):
-            raise ValueError(f"got {len(h)} images for {len(self.masks)} masks: pass one mask per image")
-        _check_units(h, len(self.selected))
-        keep = 1 - F.adaptive_avg_pool2d(self.masks[:, None].to(h), h.shape[-2:])
-        return torch.where(self.selected.to(h.device)[:, None, None], h * keep, h)
+from helpers.corrections import amounts
+from helpers.corrections.amounts import AMOUNTS, latent_direction, smallest_step  # noqa: F401
+from helpers.corrections.differences import Differences, over_places
+from helpers.corrections.edits import Edits, LocalScale, Scale, Shift, Zero
 
 
 def ablate(layer, units):
@@ -65,20 +26,6 @@ def ablate(layer, units):
     if len(set(units)) < len(units) or min(units, default=0) < 0:
         raise ValueError(f"units must be different numbers from 0 up, got {units}")
     return {layer: Zero(tuple(units))}
-
-
-@dataclass(frozen=True)
-class Zero:
-    """Set the listed units' featuremaps to zero."""
-
-    units: tuple
-
-    def __call__(self, h):
-        if self.units and max(self.units) >= h.shape[1]:
-            raise ValueError(f"there is no unit {max(self.units)} in a layer of {h.shape[1]} units")
-        weights = torch.ones(h.shape[1], dtype=h.dtype, device=h.device)
-        weights[list(self.units)] = 0
-        return h * weights[:, None, None]
 
 
 def sequential(scores, stop_layer=6, portion=0.2, scale=0.9, normalise="minmax", inclusive_loop=False):
@@ -128,11 +75,85 @@ def local(scores, masks, stop_layer=6, portion=0.2):
     Raises ValueError for bad masks, arguments out of range or layers without scores, and once applied for another
     number of images.
     """
-    masks = torch.as_tensor(masks).float().clone()
-    if masks.ndim != 3 or masks.numel() == 0 or not (masks.min() >= 0 and masks.max() <= 1):
-        raise ValueError(f"masks must be (N, H, W) with values in [0, 1], got shape {tuple(masks.shape)}")
+    masks = _checked_masks(masks)
     chosen = selected(scores, _upto(scores, stop_layer), portion)
     return {layer: LocalScale(top, masks) for layer, top in chosen.items()}
+
+
+def shift(differences, amount=1.0, portion=1.0, masks=None, how="mean", places=True, clamp=None):
+    """Shift units toward normal: take off what artifacts have more than normals, per unit and place.
+
+    differences: {layer: (U, H, W)}, of `units.differences`, `evaluation.differences` or `layer_after_layer`; all its
+    layers are edited. h <- h - amount * mask * difference. amount: a number or (N,), one per image in the order of z;
+    0 is the identity. masks: (N, H, W) in [0, 1] (bool or soft), averaged down to each layer; None is everywhere.
+    portion: share of each layer's units and places that are shifted, those with the largest |difference| / s, s the
+    standard deviation within the classes. how: "mean" takes off the difference of the means; "linear" goes by amount
+    of the way to where the affine map leads that carries the artifacts' mean and deviation to the normals' (Rodríguez
+    et al. 2024, "Controlling language and diffusion models by transporting activations"). places: False shifts a unit
+    by its mean over places. clamp: keep what is shifted from falling below 0, as after a ReLU; None: where no
+    activation of the classes was below 0, or for a plain dict, where none of the image is.
+    Returns Edits that know the ids of the differences. Raises ValueError for arguments out of range or of the wrong
+    shape, not finite differences, and a plain dict where portion or how need the deviations; once applied, for
+    another layer or number of images. Explained in notebook 06.
+    """
+    if how not in ("mean", "linear"):
+        raise ValueError(f"how must be 'mean' or 'linear', got {how!r}")
+    if not 0 <= portion <= 1:
+        raise ValueError(f"portion is a share of a layer's units and places and lies in [0, 1], got {portion}")
+    known = isinstance(differences, Differences)
+    if not known and (how == "linear" or portion < 1):
+        raise ValueError("portion and how='linear' need standard deviations: pass what units.differences returns")
+    amount, masks = amounts.checked_amount(amount), None if masks is None else _checked_masks(masks)
+    if masks is not None and amount.ndim and len(amount) != len(masks):
+        raise ValueError(f"got {len(amount)} amounts and {len(masks)} masks: pass one of each per image")
+    edits, standardised = {}, differences.standardised(places) if known and portion < 1 else {}
+    for layer, d in differences.items():
+        if d.ndim != 3 or not d.numel() or not d.isfinite().all():
+            raise ValueError(f"layer {layer} needs finite differences (U, H, W), got {tuple(d.shape)}")
+        d = (d if places else over_places(d)[0]).float().clone()
+        spread = centre = None
+        if how == "linear":
+            spread, centre = _affine(differences.artifacts[layer], differences.normals[layer], places)
+        if portion < 1:
+            out = ~_largest(standardised[layer].abs(), portion, places)
+            d[out] = 0
+            spread = spread if spread is None else spread.masked_fill(out, 0)
+        lower = differences.lowest[layer] >= 0 if known and clamp is None else clamp
+        edits[layer] = Shift(d, amount, masks, spread, centre, lower)
+    return Edits(edits, getattr(differences, "ids", None))
+
+
+def layer_after_layer(flow, z_artifacts, z_normals, layers, amount=1.0, normals="untouched", **options):
+    """Measure each layer's difference on the flow as already shifted in the layers before -> Differences for `shift`.
+
+    z_artifacts, z_normals, layers: as for `units.differences`. amount: by which the layers before are shifted.
+    normals: "untouched", what the artifacts are compared with, or "shifted" like them. options: of `shift`, the same
+    as later. Raises ValueError as these two do. Explained in notebook 06.
+    """
+    if normals not in ("untouched", "shifted"):
+        raise ValueError(f"normals must be 'untouched' or 'shifted', got {normals!r}")
+    found, edits = None, {}
+    for layer in sorted(layers):
+        theirs = edits if normals == "shifted" else None
+        own = unit_scores.differences(flow, z_artifacts, z_normals, [layer], edits, theirs)
+        found = own if found is None else found.joined(own)
+        edits = shift(found, amount, **options)
+    if found is None:
+        raise ValueError("got no layers: pass at least one")
+    return found
+
+
+def smallest_amount(flow, z, differences, judge, grid=AMOUNTS, every=False, **options):
+    """Find the smallest amount of a shift at which a judge calls each image normal -> (amounts (N,), said (N, G)).
+
+    judge: a function of images (B, C, R, R), clamped to [-1, 1], -> scores (B,), below 0 for normal. grid: rising
+    amounts from 0 on; an image that is called normal at none gets the one with the lowest score. every: let the judge
+    see all amounts, not only those up to the first one that satisfies it; `said` is NaN where it did not look.
+    options: of `shift`. Layers up to the first one shifted are computed once. Hand the amounts to `shift`.
+    Raises ValueError for another grid, scores of another shape or NaN, and as `shift` does. Explained in notebook 06.
+    """
+    edits = shift(differences, torch.ones(len(z)), **options)
+    return amounts.smallest_amount(flow, z, edits, judge, grid, every)
 
 
 def selected(scores, layers, portion=0.2):
@@ -159,9 +180,24 @@ def _check_scale(scale):
         raise ValueError(f"scale (lambda) lies in [0, 1], got {scale}")
 
 
-def _check_units(h, count):
-    if h.shape[1] != count:
-        raise ValueError(f"this edit is for a layer of {count} units, got {h.shape[1]}")
+def _largest(values, portion, places):
+    """Mark the portion of the largest values (U, H, W), or of whole units where places do not differ."""
+    each = values if places else values[:, :1, :1]
+    top = each.flatten().argsort(descending=True, stable=True)[: math.floor(portion * each.numel() + 1e-9)]
+    return torch.zeros(each.numel(), dtype=torch.bool).index_fill(0, top, True).view_as(each).expand_as(values)
+
+
+def _affine(artifacts, normals, places):
+    """Return what `Shift` needs of the affine map: 1 - s_n / s_a, 0 where artifacts do not vary, and their mean."""
+    (mean, s_a), (_, s_n) = (part if places else over_places(*part) for part in (artifacts, normals))
+    return torch.where(s_a > 0, 1 - s_n / s_a, 0.0), mean.clone()
+
+
+def _checked_masks(masks):
+    masks = torch.as_tensor(masks).float().clone()
+    if masks.ndim != 3 or masks.numel() == 0 or not (masks.min() >= 0 and masks.max() <= 1):
+        raise ValueError(f"masks must be (N, H, W) with values in [0, 1], got shape {tuple(masks.shape)}")
+    return masks
 
 
 def _upto(scores, stop_layer, inclusive_loop=False):

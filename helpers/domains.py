@@ -78,6 +78,10 @@ class Domain:
         """Name each image's class by number, 0 normal, 1 artifact, 2 real: (N,)."""
         return classifier.predict(self.head, self.maps(images).mean(dim=(2, 3))).argmax(dim=1)
 
+    def artifact_scores(self, images):
+        """Tell how much more artifact than normal images look to the classifier, below 0 for normal: (N,)."""
+        return classifier.artifact_score(self.head, self.maps(images).mean(dim=(2, 3)))
+
     def cams(self, images):
         """Map where each image looks defective, by the local head: (N, H, W) in [0, 1]."""
         return gradcam.gradcam(self.maps(images), self.detector, baseline=self.baseline, size=images.shape[-1])

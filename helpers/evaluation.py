@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from helpers import metrics, units
+from helpers import correct, metrics, units
+from helpers.corrections.noise import noise_as_far, noisy  # noqa: F401
 from helpers.evidence import frechet
 from helpers.evidence.intervals import wilson
+from helpers.latents import batches
 from helpers.networks import features
 
 DARK = -0.4  # an image whose mean is below is a night scene
@@ -39,6 +41,36 @@ def ranked(domain, ids, thresholds, **options):
         raise ValueError(f"{len(ids)} ids hold {len(artifacts)} artifacts, expected at least 2: label or pass more")
     z, masks = domain.latents(artifacts), domain.masks(artifacts)
     return Scores(units.defective_scores(domain.flow, z, masks, thresholds, **options), ids)
+
+
+def differences(domain, ids, layers, dark=False, make=units.differences, **options):
+    """Measure what the artifacts among labelled ids have more than the normals -> units.Differences with these ids.
+
+    layers: numbers. dark: keep dark images, which are artifacts nearly always: the difference is then mostly night.
+    make, options: `units.differences`, or `correct.layer_after_layer` with its arguments. All ids count as used.
+    Raises ValueError as `make` does, such as where a class has no image. Explained in notebook 06.
+    """
+    found = make(domain.flow, *_latents_of(domain, ids, dark), layers, **options)
+    found.ids = frozenset(ids)
+    return found
+
+
+def latent_direction(domain, ids, dark=False, **options):
+    """Find the direction of the artifacts among labelled ids in latent space -> Direction with these ids.
+
+    dark: as for `differences`. options: of `correct.latent_direction`, which raises ValueError.
+    """
+    return replace(correct.latent_direction(*_latents_of(domain, ids, dark), **options), ids=frozenset(ids))
+
+
+def bright(domain, ids):
+    """Leave out the ids whose images are dark."""
+    lit = [image.mean() >= DARK for part in batches(list(ids), 256) for image in domain.images(part)]
+    return [i for i, keep in zip(ids, lit) if keep]
+
+
+def _latents_of(domain, ids, dark):
+    return (domain.latents(part if dark else bright(domain, part)) for part in domain.split(ids))
 
 
 def check_splits(**splits):
@@ -96,20 +128,21 @@ def sample(domain, ids, correction=None, scores=None, tuned_on=(), in_sample=Fal
     """Generate images by id, corrected if asked, and read their features -> Sample.
 
     correction: a function of the scores -> Edits, such as `lambda scores: correct.sequential(scores, 1)`. scores: a
-    Scores, or None for edits that need none. tuned_on: the ids on which the correction's settings were chosen.
-    in_sample: see `protocol`. network: the domain's field that reads the
+    Scores, Differences or Direction with ids, or None for edits that need none. tuned_on: the ids on which the
+    correction's settings were chosen. in_sample: see `protocol`. network: the domain's field that reads the
     features. z: latents (N, D) other than the ids'.
-    Raises ValueError for fewer than 2 ids, one twice, or if scores or settings were made from any of them; TypeError
-    for scores that do not remember their ids.
+    Raises ValueError for fewer than 2 ids, one twice, or if scores, edits or settings were made from any of them;
+    TypeError for scores that do not remember their ids.
     """
     ids = tuple(int(i) for i in ids)
     if len(ids) < 2 or len(set(ids)) < len(ids):
         raise ValueError(f"got {len(ids)} ids, {len(set(ids))} different, expected at least 2, each once: pass more")
-    if scores is not None and not isinstance(scores, Scores):
-        raise TypeError(f"scores must remember their ids, got a {type(scores).__name__}: use ranked or wrap in Scores")
-    used = (scores.ids if scores is not None else frozenset()) | set(tuned_on)
-    kind = protocol(used, ids, in_sample)
+    if scores is not None and getattr(scores, "ids", None) is None:
+        kind = type(scores).__name__
+        raise TypeError(f"scores must remember their ids, got a {kind}: use ranked or differences, or wrap in Scores")
     edits = correction(scores) if correction else None
+    known = (getattr(source, "ids", None) or () for source in (scores, edits))
+    kind = protocol(set(tuned_on).union(*known), ids, in_sample)
     images = domain.flow.generate(domain.latents(ids) if z is None else z, edits).clamp(-1, 1)
     return Sample(ids, images, getattr(domain, network).pooled(images), network, kind)
 
@@ -150,9 +183,9 @@ class Reference:
         return metrics.bootstrap(lambda x, y: self._frechet(x) - self._frechet(y), *pair, n=resamples, paired=True)
 
     def quality(self, found, resamples=200, other=None):
-        """Measure a sample: {measure: Interval} of FD, kernel distance, realism, precision, recall.
+        """Measure a sample: {measure: Interval} of FD, kernel distance, realism, precision, recall, coverage.
 
-        Realism is the median image's. other: as many real images as the sample has, for precision and recall; their
+        Realism is the median image's. other: as many real images as the sample has, for the last three; their
         intervals are Wilson's, for shares of images. Distances are resampled over the sample alone.
         """
         x = self._checked(found)
@@ -164,6 +197,7 @@ class Reference:
             "realism": metrics.bootstrap(torch.median, self._realism(x), n=resamples),
             "precision": metrics.Interval(both.precision, *wilson(both.precision, len(x))),
             "recall": metrics.Interval(both.recall, *wilson(both.recall, len(y))),
+            "coverage": metrics.Interval(both.coverage, *wilson(both.coverage, len(y))),
         }
 
     def _kernel(self, x):
@@ -181,8 +215,7 @@ def moved(before, after):
     """Return how far each image moved: feature distance, in units of that between two different images: (N,)."""
     if before.network != after.network or before.ids != after.ids:
         raise ValueError("the samples before and after differ in ids or network: compare the same images, seen alike")
-    apart = (before.features.roll(1, 0) - before.features).norm(dim=1).mean()
-    return (after.features - before.features).norm(dim=1) / apart
+    return metrics.moved(before.features, after.features)
 
 
 def pixel_change(before, after, where=None):

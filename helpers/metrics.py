@@ -89,6 +89,17 @@ def rarity(real, fake, k=3):
     return smallest.masked_fill(smallest.isinf(), torch.nan)
 
 
+def moved(before, after):
+    """Return how far each image moved in feature space, in units of the distance between two different images: (N,).
+
+    before, after: features (N, D) of the same images, at least 2. Raises ValueError for different shapes.
+    Explained in notebook 05.
+    """
+    if before.shape != after.shape or len(before) < 2:
+        raise ValueError(f"got features {tuple(before.shape)} and {tuple(after.shape)}: pass both of the same images")
+    return (after - before).norm(dim=1) / (before.roll(1, 0) - before).norm(dim=1).mean()
+
+
 def auc(scores, labels):
     """Return the area under the ROC curve: scores (N,), labels (N,) true for positives -> float in [0, 1].
 

@@ -20,6 +20,19 @@ def tiny_generator():
     return network
 
 
+class Dcgan(nn.Module):
+    """The usual transposed convolutions, in place activations included."""
+
+    def __init__(self):
+        super().__init__()
+        up = [nn.ConvTranspose2d(6, 8, 4, bias=False), nn.BatchNorm2d(8), nn.ReLU(True)]
+        up += [nn.ConvTranspose2d(8, 5, 4, 2, 1, bias=False), nn.BatchNorm2d(5), nn.ReLU(True)]
+        self.main = nn.Sequential(*up, nn.ConvTranspose2d(5, 3, 4, 2, 1), nn.Tanh())
+
+    def forward(self, z):
+        return self.main(z)
+
+
 class Canvas(nn.Module):
     """A generator whose layer 1 is whatever the latents say, so that a test can choose the activations."""
 

@@ -330,7 +330,7 @@ def test_per_image_refuses_other_numbers_of_images_shared_scores_and_nan(flow, z
         correct.per_image(scores, 4)
     with pytest.raises(ValueError, match="layer 1 needs finite scores"):
         correct.per_image({layer: s[:0] for layer, s in own.items()}, 4)
-    with pytest.raises(ValueError, match="got 5 images for the weights of 20"):
+    with pytest.raises(ValueError, match="has weights for 20 images, but 5 images came"):
         correct.per_image(own, 1)[1](flow.record(z[:5], [1])[1])
     with pytest.raises(ValueError, match="layer 2 of image 5 has NaN"):
         correct.per_image(own | {2: own[2].clone().index_fill_(0, torch.tensor([5]), float("nan"))}, 4)
@@ -341,14 +341,14 @@ def test_per_image_refuses_other_numbers_of_images_shared_scores_and_nan(flow, z
 def test_a_wrong_number_of_masks_is_refused(flow, z, scores, masks):
     edits = correct.local(scores, masks)
     for wrong in (z[:5], z[:7], z[:1], torch.cat([z, z])):
-        with pytest.raises(ValueError, match=f"20 masks, but {len(wrong)} images"):
+        with pytest.raises(ValueError, match=f"has masks for 20 images, but {len(wrong)} images were asked for"):
             flow.generate(wrong, edits)
-        with pytest.raises(ValueError, match=f"20 masks, but {len(wrong)} images"):
+        with pytest.raises(ValueError, match=f"has masks for 20 images, but {len(wrong)} images were asked for"):
             flow.resume(flow.state(wrong, 2), {3: edits[3]})
-    with pytest.raises(ValueError, match="got 5 images for 20 masks"):
+    with pytest.raises(ValueError, match="has masks for 20 images, but 5 images came"):
         edits[3](torch.zeros(5, 10, 8, 8))
     one = correct.local(scores, masks[:1])
-    with pytest.raises(ValueError, match="1 masks, but 20 images"):
+    with pytest.raises(ValueError, match="has masks for 1 images, but 20 images"):
         flow.generate(z, one)
 
 

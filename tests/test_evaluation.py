@@ -106,6 +106,7 @@ def test_quality_is_that_of_metrics():
     assert quality["realism"].value == pytest.approx(float(metrics.realism(real, x).median()))
     assert quality["precision"].value == metrics.prdc(other, x, 5).precision
     assert quality["recall"].value == metrics.prdc(other, x, 5).recall
+    assert quality["coverage"].value == metrics.prdc(other, x, 5).coverage
     assert all(low <= value <= high for value, low, high in quality.values())
     change = reference.change(found, looked(other), 20)
     assert change.value == pytest.approx(metrics.frechet_distance(x, real) - metrics.frechet_distance(other, real))
@@ -116,6 +117,54 @@ def test_how_far_images_moved():
     before = looked([[0.0, 0.0], [3.0, 4.0]])
     after = looked([[0.0, 1.0], [3.0, 4.0]])
     assert evaluation.moved(before, after).tolist() == pytest.approx([0.2, 0])  # the two images are 5 apart
+
+
+def test_differences_are_those_of_the_classes_without_the_nights(domain):
+    ids = domains.TRAIN[:60]
+    bad, good = domain.split(ids)
+    lit = [[i for i in part if domain.images([i]).mean() >= evaluation.DARK] for part in (bad, good)]
+    assert evaluation.bright(domain, bad) == lit[0] and 2 <= len(lit[0]) < len(bad)
+    found = evaluation.differences(domain, ids, [1])
+    by_hand = units.differences(domain.flow, *map(domain.latents, lit), [1])
+    assert torch.equal(found[1], by_hand[1]) and found.counts == tuple(map(len, lit)) and found.ids == set(ids)
+    every = evaluation.differences(domain, ids, [1], dark=True)
+    assert every.counts == (len(bad), len(good)) and not torch.equal(every[1], found[1])
+    chain = evaluation.differences(domain, ids, [1, 2], make=correct.layer_after_layer, amount=0.5)
+    by_hand = correct.layer_after_layer(domain.flow, *map(domain.latents, lit), [1, 2], amount=0.5)
+    assert torch.equal(chain[2], by_hand[2]) and chain.ids == set(ids)
+
+
+def test_what_a_shift_was_made_from_is_not_evaluated(domain):
+    ids = domains.TRAIN[:40]
+    found = evaluation.differences(domain, ids, [1])
+    made = r"made from 1 id \(5\), which are to be evaluated"
+    with pytest.raises(ValueError, match=made):
+        evaluation.sample(domain, [5, 900], correct.shift, found)
+    with pytest.raises(ValueError, match=made):  # the edits know it themselves
+        evaluation.sample(domain, [5, 900], lambda _: correct.shift(found, 0.5))
+    unknown = units.differences(domain.flow, domain.latents([1]), domain.latents([2]), [1])
+    with pytest.raises(TypeError, match="scores must remember their ids, got a Differences"):
+        evaluation.sample(domain, [900, 901], correct.shift, unknown)
+    held = evaluation.sample(domain, [900, 901], correct.shift, found)
+    assert held.protocol == "held-out"
+    images = domain.flow.generate(domain.latents([900, 901]), correct.shift(found)).clamp(-1, 1)
+    assert torch.equal(held.images, images)
+    assert evaluation.sample(domain, [5, 900], correct.shift, found, in_sample=True).protocol == "in-sample"
+
+
+def test_a_latent_direction_knows_its_ids(domain):
+    ids = domains.TRAIN[:40]
+    found = evaluation.latent_direction(domain, ids, dark=True, l2=0.2)
+    by_hand = correct.latent_direction(*map(domain.latents, domain.split(ids)), l2=0.2)
+    assert torch.equal(found.vector, by_hand.vector) and found.ids == set(ids)
+    with pytest.raises(ValueError, match=r"made from 1 id \(5\)"):
+        evaluation.sample(domain, [5, 900], None, found, z=found.step(domain.latents([5, 900])))
+
+
+def test_the_classifier_judges_images(domain):
+    images = domain.images(range(900, 930))
+    logits = domain.backbone.pooled(images) @ domain.head.weight.T + domain.head.bias
+    torch.testing.assert_close(domain.artifact_scores(images), logits[:, 1] - logits[:, 0], rtol=1e-4, atol=1e-4)
 
 
 def test_pixel_change_counts_where_asked():

@@ -21,6 +21,7 @@ ORDER = (
     ("evidence",),
     ("metrics", "rating"),
     ("classifier", "concepts"),
+    ("corrections",),
     ("gradcam", "units"),
     ("correct",),
     ("worlds",),

@@ -293,3 +293,14 @@ def test_bootstrap_of_several_numbers_leaves_out_what_is_nan_for_each_alone():
     assert area == metrics.bootstrap(metrics.auc, scores, labels, n=200, paired=True)
     with pytest.raises(ValueError, match="NaN"):
         metrics.bootstrap(lambda s, k: [s.mean(), metrics.auc(s, k)], scores, scores >= 0, n=20, paired=True)
+
+
+def test_moved_is_in_units_of_the_distance_between_images():
+    x = torch.tensor([[0.0, 0], [3, 4], [0, 0]])
+    after = x + torch.tensor([[0.0, 2], [0, 0], [1, 0]])
+    assert metrics.moved(x, after).tolist() == pytest.approx([2 / (10 / 3), 0, 1 / (10 / 3)])
+    for bad in (after[:2], after[:, :1]):
+        with pytest.raises(ValueError, match="pass both of the same images"):
+            metrics.moved(x, bad)
+    with pytest.raises(ValueError, match="pass both of the same images"):
+        metrics.moved(x[:1], x[:1])

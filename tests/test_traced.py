@@ -8,19 +8,7 @@ from torch.nn import functional as F
 from helpers import correct, survey, units
 from helpers.flow import Flow
 from helpers.latents import latents
-
-
-class Dcgan(nn.Module):
-    """The usual transposed convolutions, in place activations included."""
-
-    def __init__(self):
-        super().__init__()
-        up = [nn.ConvTranspose2d(6, 8, 4, bias=False), nn.BatchNorm2d(8), nn.ReLU(True)]
-        up += [nn.ConvTranspose2d(8, 5, 4, 2, 1, bias=False), nn.BatchNorm2d(5), nn.ReLU(True)]
-        self.main = nn.Sequential(*up, nn.ConvTranspose2d(5, 3, 4, 2, 1), nn.Tanh())
-
-    def forward(self, z):
-        return self.main(z)
+from tests.networks import Dcgan
 
 
 class Block(nn.Module):

@@ -14,12 +14,6 @@ def spread(ids, count):
     return [ids[n * len(ids) // count] for n in range(count)]
 
 
-def damped_noise(z, amount, seed=0):
-    """Move latents at random: what a correction is compared with that knows nothing."""
-    noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(seed))
-    return (1 - amount**2) ** 0.5 * z + amount * noise
-
-
 def counted(domain, images):
     """Count each image's pixels of every class, and of lit windows last: (N, C + 1)."""
     window = domain.classes.index("window")
@@ -106,7 +100,7 @@ class Study:
 
     def corrected(self, ids, way, tuned=False, in_sample=False):
         """Sample ids under a way of correcting: a `ways.Way`."""
-        z = damped_noise(self.domain.latents(ids), way.noise) if way.noise else None
+        z = evaluation.noisy(self.domain.latents(ids), way.noise) if way.noise else None
         correction = (lambda scores: way.make(scores, tuple(ids))) if way.make else None
         tuned_on = domains.TUNE if tuned else ()
         return evaluation.sample(self.domain, ids, correction, way.scores, tuned_on, in_sample, z=z)

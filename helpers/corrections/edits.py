@@ -1,0 +1,131 @@
+"""The edits of one layer's featuremap that corrections consist of: (B, U, H, W) -> same, never in place."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch.nn import functional as F
+
+
+class Edits(dict):
+    """Edits, {layer: function}, that remember in `ids` which images they were made from; None where nobody knows."""
+
+    def __init__(self, edits=(), ids=None):
+        super().__init__(edits)
+        self.ids = ids
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What edits share: the layer they are for is checked, and so is the number of images where each has its own."""
+
+    def own(self):
+        """Return the fields that hold one row per image: {name: tensor (N, ...)}."""
+        return {}
+
+    def take(self, rows, total):
+        """Cut to the images of a chunk; `total` is how many images the flow was asked for."""
+        self._check_count(total, "were asked for")
+        own = {name: value[rows] for name, value in self.own().items()}
+        return replace(self, **own) if own else self
+
+    def check(self, h, units):
+        """Raise ValueError unless the featuremap has so many units, and one image per row of what is per image."""
+        if h.shape[1] != units:
+            raise ValueError(f"this edit is for a layer of {units} units, got {h.shape[1]}")
+        self._check_count(len(h), "came")
+
+    def _check_count(self, count, what):
+        for name, value in self.own().items():
+            if len(value) != count:
+                raise ValueError(
+                    f"this edit has {name} for {len(value)} images, but {count} images {what}: pass one row per image"
+                )
+
+
+@dataclass(frozen=True)
+class Scale(Edit):
+    """Multiply each unit's featuremap by a weight."""
+
+    weights: torch.Tensor  # (U,), or (N, U) for each of N images its own
+
+    def own(self):
+        """See `Edit`."""
+        return {"weights": self.weights} if self.weights.ndim == 2 else {}
+
+    def __call__(self, h):
+        self.check(h, self.weights.shape[-1])
+        return h * self.weights.to(h)[..., None, None]
+
+
+@dataclass(frozen=True)
+class LocalScale(Edit):
+    """Multiply the selected units by (1 - mask), image by image."""
+
+    selected: torch.Tensor  # (U,) bool
+    masks: torch.Tensor  # (N, H, W) in [0, 1], at the layer's resolution once called
+
+    def own(self):
+        """See `Edit`."""
+        return {"masks": self.masks}
+
+    def __call__(self, h):
+        self.check(h, len(self.selected))
+        return torch.where(self.selected.to(h.device)[:, None, None], h * (1 - _lowered(self.masks, h)), h)
+
+
+@dataclass(frozen=True)
+class Zero(Edit):
+    """Set the listed units' featuremaps to zero."""
+
+    units: tuple
+
+    def __call__(self, h):
+        if self.units and max(self.units) >= h.shape[1]:
+            raise ValueError(f"there is no unit {max(self.units)} in a layer of {h.shape[1]} units")
+        weights = torch.ones(h.shape[1], dtype=h.dtype, device=h.device)
+        weights[list(self.units)] = 0
+        return h * weights[:, None, None]
+
+
+@dataclass(frozen=True)
+class Shift(Edit):
+    """Take amount * mask * (difference + spread * (h - centre)) off the featuremap; see `correct.shift`."""
+
+    difference: torch.Tensor  # (U, H, W)
+    amount: torch.Tensor  # () or (N,)
+    masks: torch.Tensor | None = None  # (N, H, W) in [0, 1]
+    spread: torch.Tensor | None = None  # (U, H, W), 1 - s_n / s_a, and the artifacts' mean, for how="linear"
+    centre: torch.Tensor | None = None
+    clamp: bool | None = None  # keep the result from falling below 0; None: in images whose featuremap is nowhere below
+
+    def own(self):
+        """See `Edit`."""
+        named = {"amount": self.amount, "masks": self.masks}
+        return {name: value for name, value in named.items() if value is not None and value.ndim}
+
+    def at(self, amount):
+        """Return the same shift by another amount, a number."""
+        return replace(self, amount=torch.full_like(self.amount, amount))
+
+    def __call__(self, h):
+        self.check(h, len(self.difference))
+        if h.shape[1:] != self.difference.shape:
+            got, expected = tuple(h.shape[2:]), tuple(self.difference.shape[1:])
+            raise ValueError(f"this shift is for featuremaps of {expected} places, got {got}")
+        by = self.difference.to(h)
+        if self.spread is not None:
+            by = by + self.spread.to(h) * (h - self.centre.to(h))
+        weight = self.amount.to(h).reshape(-1, 1, 1, 1)
+        by = by * (weight if self.masks is None else weight * _lowered(self.masks, h))
+        shifted = h - by
+        if self.clamp is not False:
+            above = shifted.clamp_min(0)
+            if self.clamp is None:
+                above = torch.where(h.amin(dim=(1, 2, 3), keepdim=True) >= 0, above, shifted)
+            shifted = torch.where(by == 0, h, above)
+        return torch.empty_like(h).copy_(shifted)  # in the memory layout of h, on which a convolution's rounding hangs
+
+
+def _lowered(masks, h):
+    """Average masks (N, H, W) down to the places of a featuremap: (N, 1, h, w)."""
+    return F.adaptive_avg_pool2d(masks[:, None].to(h), h.shape[-2:])

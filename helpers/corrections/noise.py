@@ -1,0 +1,26 @@
+"""Noise on the latents: what a correction is compared with that knows nothing of artifacts."""
+
+import torch
+
+from helpers import metrics
+
+
+def noisy(z, amount, seed=0):
+    """Move latents at random, by a share of them in [0, 1]: what a correction is compared with that knows nothing."""
+    noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(seed))
+    return (1 - amount**2) ** 0.5 * z + amount * noise
+
+
+def noise_as_far(embed, z, goal, seed=0, steps=8):
+    """Find the noise that moves images as far as a correction did: -> (latents (N, D), its amount).
+
+    embed: a function of latents -> features of their images (N, F), such as the evaluation network's. goal: the mean of
+    `moved`. steps: halvings of [0, 1] tried; the nearest counts. Explained in notebook 05.
+    """
+    plain, low, high, tried = embed(z), 0.0, 1.0, {}
+    for _ in range(steps):
+        middle = (low + high) / 2
+        tried[middle] = float(metrics.moved(plain, embed(noisy(z, middle, seed))).mean())
+        low, high = (middle, high) if tried[middle] < goal else (low, middle)
+    amount = min(tried, key=lambda a: abs(tried[a] - goal))
+    return noisy(z, amount, seed), amount
