@@ -55,16 +55,18 @@ def per_image(scores, stop_layer=6, portion=0.2, scale=0.9):
     Raises ValueError as `sequential` does, and once applied for another number of images. Explained in notebook 08.
     """
     _check_scale(scale)
-    edits = {}
-    for layer in _upto(scores, stop_layer):
+    layers = _upto(scores, stop_layer)
+    for layer in layers:
         own = scores[layer]
-        if own.ndim != 2 or not len(own) or own.isinf().any():
+        if own.ndim != 2 or not len(own) or len(own) != len(scores[1]):
             raise ValueError(f"layer {layer} needs finite scores (N, U), a row per image, got {tuple(own.shape)}")
-        by_image = {f"{layer} of image {i}": row for i, row in enumerate(own)}
-        top = torch.stack([*selected(by_image, by_image, portion).values()]) & (own > 0)
-        scaled = torch.stack([*unit_scores.normalise(by_image).values()])
-        edits[layer] = Scale(torch.where(top, scale * (1 - scaled), 1.0))
-    return edits
+        if not own.isfinite().all():
+            image = int((~own.isfinite()).any(dim=1).nonzero()[0])
+            raise ValueError(f"layer {layer} of image {image} has NaN or infinity among its scores: score it again")
+    images = range(len(scores[1])) if layers else []
+    alone = [sequential({layer: scores[layer][i] for layer in layers}, stop_layer, portion, scale) for i in images]
+    weights = {layer: torch.stack([edits[layer].weights for edits in alone]) for layer in layers}
+    return {layer: Scale(weights[layer].where(scores[layer] > 0, 1.0)) for layer in layers}
 
 
 def local(scores, masks, stop_layer=6, portion=0.2):

@@ -332,8 +332,11 @@ def test_per_image_refuses_other_numbers_of_images_shared_scores_and_nan(flow, z
         correct.per_image({layer: s[:0] for layer, s in own.items()}, 4)
     with pytest.raises(ValueError, match="has weights for 20 images, but 5 images came"):
         correct.per_image(own, 1)[1](flow.record(z[:5], [1])[1])
-    with pytest.raises(ValueError, match="layer 2 of image 5 has NaN"):
-        correct.per_image(own | {2: own[2].clone().index_fill_(0, torch.tensor([5]), float("nan"))}, 4)
+    with pytest.raises(ValueError, match=r"layer 2 needs .* a row per image, got \(19, "):
+        correct.per_image(own | {2: own[2][1:]}, 4)
+    for bad in (torch.nan, torch.inf):
+        with pytest.raises(ValueError, match="layer 2 of image 5 has NaN or infinity"):
+            correct.per_image(own | {2: own[2].clone().index_fill_(0, torch.tensor([5]), bad)}, 4)
     with pytest.raises(ValueError, match="lambda"):
         correct.per_image(own, 4, scale=1.2)
 
