@@ -1,36 +1,16 @@
 """Read, write and count blind votes on corrections: the paper's Table 3, with its intervals.
 
-A vote file is a CSV with the header `id,method,side,label_original,label_corrected,better,rater`: the image, how it
-was corrected, on which side its correction stood, what the rater called either image, and which one looked better.
-Explained in notebook 07.
+Vote files are CSVs of three kinds, see `evidence.vote_files`: corrections beside their originals, single pictures shown
+alone in mixed order, and pairs. Explained in notebook 07.
 """
 
-import csv
-import io
-import os
-from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 import torch
 
 from helpers.evidence.intervals import bootstrap, wilson
-from helpers.labels import CLASSES
-
-SIDES = ("left", "right")
-BETTER = ("original", "same", "corrected")
-
-
-class Vote(NamedTuple):
-    """One rater's answers about one original and its correction."""
-
-    id: int
-    method: str
-    side: str  # where the corrected image stood
-    label_original: str
-    label_corrected: str
-    better: str  # "original", "same" or "corrected"
-    rater: str
+from helpers.evidence.vote_files import BETTER, QUESTIONS, SIDES, PairVote, PictureVote, Vote, check, read, write  # noqa: F401
 
 
 class Agreement(NamedTuple):
@@ -41,55 +21,6 @@ class Agreement(NamedTuple):
     kappa: float  # Cohen's; NaN if both give one and the same answer throughout
     low: float
     high: float
-
-
-def read(path, ids=None, methods=None):
-    """Read a vote file -> list of Vote.
-
-    ids, methods: what may occur, if given. Raises ValueError, with the line, for another header, a row of another
-    length, an id that is no whole number, unknown ids, methods, sides, classes or preferences, a vote without rater,
-    and a pair that a rater votes on twice.
-    """
-    try:
-        lines = Path(path).read_bytes().decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error}): save it as CSV in UTF-8") from error
-    rows = [[cell.strip() for cell in next(csv.reader([line]), [])] for line in lines]
-    if not rows or tuple(rows[0]) != Vote._fields:
-        found = ",".join(rows[0]) if rows else "nothing"
-        raise ValueError(f"{path}, line 1 is {found!r}, expected the header {','.join(Vote._fields)}: correct it")
-    votes, seen = [], {}
-    for number, row in enumerate(rows[1:], start=2):
-        if not any(row):
-            continue
-        where = f"{path}, line {number},"
-        if len(row) != len(Vote._fields):
-            raise ValueError(f"{where} has {len(row)} values, expected {','.join(Vote._fields)}: correct or remove it")
-        image = int(row[0]) if row[0].isascii() and row[0].isdigit() else row[0]
-        votes.append(Vote(image, *row[1:]))
-        check(votes[-1], where, seen, number, ids, methods)
-    return votes
-
-
-def write(path, votes):
-    """Write votes, all or nothing: whatever interrupts it, the old file stays whole.
-
-    Raises ValueError, before the file is touched, for votes that `read` would refuse.
-    """
-    seen, text = {}, io.StringIO()
-    for number, vote in enumerate(votes, start=2):
-        check(vote, f"vote {number - 1}", seen, number)
-    csv.writer(text, lineterminator="\n").writerows([Vote._fields, *votes])
-    path = Path(path).resolve()  # replace the file, not a link to it
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(text.getvalue().encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def summary(votes, types=None):
@@ -125,7 +56,7 @@ def summary(votes, types=None):
 
 
 def agreement(votes, a=None, b=None):
-    """Compare two raters: votes -> {"label_original", "label_corrected" and "better": Agreement}.
+    """Compare two raters: votes of one kind -> {question: Agreement}, such as "label_corrected" or "better".
 
     a, b: the raters, needed only if there are more than two. The intervals are bootstrapped over pairs.
     Raises ValueError unless there are two raters who share a pair. Source: Cohen 1960. Explained in notebook 07.
@@ -138,7 +69,7 @@ def agreement(votes, a=None, b=None):
     if not shared:
         raise ValueError(f"{raters[0]} and {raters[1]} share no pair: let both vote on the same ones")
     found = {}
-    for question, answers in (("label_original", CLASSES), ("label_corrected", CLASSES), ("better", BETTER)):
+    for question, answers in QUESTIONS[type(votes[0])].items():
         x, y = (torch.tensor([answers.index(getattr(v[p], question)) for p in shared]) for v in (first, second))
         try:
             interval = bootstrap(cohen, x, y, paired=True)
@@ -148,43 +79,49 @@ def agreement(votes, a=None, b=None):
     return found
 
 
+def called_normal(votes, groups=None):
+    """Count single pictures: PictureVotes -> DataFrame of the share called normal by each method.
+
+    groups: {id: group, such as "artifact" or "normal"}; without it all are one. Columns: method, group, n (pictures),
+    value, low, high (the share in [0, 1], raters averaged, with Wilson's 95 % interval over pictures) and sd (over
+    raters' own shares; NaN for one). Raises ValueError for no votes, or an id without group. See notebook 07.
+    """
+    return _shares(votes, groups, {"called_normal": lambda vote: vote.label == "normal"}).drop(columns="measure")
+
+
+def pair_shares(votes, groups=None):
+    """Count pairs: PairVotes -> DataFrame of the shares improved, equal, worse, and same (still the same subject).
+
+    groups, columns and errors as in `called_normal`, with `measure` beside them. See notebook 07.
+    """
+    measures = {
+        "improved": lambda vote: vote.better == "corrected",
+        "equal": lambda vote: vote.better == "same",
+        "worse": lambda vote: vote.better == "original",
+        "same": lambda vote: vote.same == "yes",
+    }
+    return _shares(votes, groups, measures)
+
+
+def _shares(votes, groups, measures):
+    if not votes:
+        raise ValueError("got no votes, expected at least one: rate some pictures first")
+    missing = sorted({vote.id for vote in votes} - set(groups)) if groups is not None else []
+    if missing:
+        raise ValueError(f"{len(missing)} voted ids, such as {missing[0]}, have no group: pass the group of every id")
+    cells = {}
+    for vote in votes:
+        cells.setdefault((vote.method, "all" if groups is None else groups[vote.id]), []).append(vote)
+    rows = [(*cell, name, *_share(those, holds)) for cell, those in cells.items() for name, holds in measures.items()]
+    return pd.DataFrame(rows, columns=["method", "group", "measure", "n", "value", "low", "high", "sd"])
+
+
 def cohen(a, b):
     """Return Cohen's kappa of two (N,) integer tensors: NaN if both hold one and the same answer throughout."""
     counts = torch.zeros(int(max(a.max(), b.max())) + 1, dtype=torch.float64)
     x, y = ((counts.index_add(0, s, torch.ones(len(s), dtype=torch.float64)) / len(s)) for s in (a, b))
     chance = float(x @ y)
     return (float((a == b).double().mean()) - chance) / (1 - chance) if chance < 1 else float("nan")
-
-
-def check(vote, where, seen=None, number=0, ids=None, methods=None):
-    """Raise ValueError, beginning with `where`, unless a vote can stand in a file.
-
-    seen: {(id, method, rater): line} of the votes so far, to which this one is added; ids, methods: as in `read`.
-    """
-    seen = {} if seen is None else seen
-    key = vote.id, vote.method, vote.rater
-    if isinstance(vote.id, bool) or not isinstance(vote.id, int) or vote.id < 0:
-        fault = f"has the id {vote.id!r}, expected a whole number from 0"
-    elif ids is not None and vote.id not in set(ids):
-        fault = f"is about the unknown id {vote.id}, expected one of the {len(set(ids))} images to rate"
-    elif methods is not None and vote.method not in methods:
-        fault = f"names the unknown method {vote.method!r}, expected one of {', '.join(methods)}"
-    elif vote.side not in SIDES:
-        fault = f"has the side {vote.side!r}, expected left or right"
-    elif not {vote.label_original, vote.label_corrected} <= set(CLASSES):
-        fault = (
-            f"calls the images {vote.label_original!r} and {vote.label_corrected!r}, expected {' or '.join(CLASSES)}"
-        )
-    elif vote.better not in BETTER:
-        fault = f"prefers {vote.better!r}, expected {', '.join(BETTER)}"
-    elif any(not name or name != name.strip() or len(name.splitlines()) > 1 for name in (vote.method, vote.rater)):
-        fault = "has no method or rater, or one with a line break or outer spaces, expected plain names"
-    elif key in seen:
-        fault = f"votes on image {vote.id}, {vote.method}, twice for {vote.rater} (see line {seen[key]}), expected once"
-    else:
-        seen[key] = number
-        return
-    raise ValueError(f"{where} {fault}: correct it, or rate the pair again")
 
 
 def _measures(normal):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from helpers import rating
-from helpers.rating import Vote
+from helpers.rating import PairVote, PictureVote, Vote
 
 HEADER = "id,method,side,label_original,label_corrected,better,rater"
 
@@ -44,11 +44,8 @@ def test_a_file_comes_back_as_it_was(tmp_path):
         ("2,seq,left,artifact,normal,corrected", "line 3, has 6 values"),
         ("2,seq,left,artifact,normal,corrected,ann,x", "line 3, has 8 values"),
         ("2,seq,middle,artifact,normal,corrected,ann", "the side 'middle', expected left or right"),
-        (
-            "2,seq,left,broken,normal,corrected,ann",
-            "calls the images 'broken' and 'normal', expected normal or artifact",
-        ),
-        ("2,seq,left,artifact,normal,left,ann", "prefers 'left', expected original, same, corrected"),
+        ("2,seq,left,broken,normal,corrected,ann", "answers 'broken' to label_original, expected normal or artifact"),
+        ("2,seq,left,artifact,normal,left,ann", "answers 'left' to better, expected original or same or corrected"),
         ("2.0,seq,left,artifact,normal,same,ann", "the id '2.0', expected a whole number"),
         ("-2,seq,left,artifact,normal,same,ann", "the id '-2'"),
         ("2,seq,left,artifact,normal,same,", "no method or rater"),
@@ -165,3 +162,46 @@ def test_agreement_of_two_raters():
         rating.agreement([*votes, vote(500, rater="eve")], "ann", "eve")
     with pytest.raises(ValueError, match="got ann, ann"):
         rating.agreement(votes, "ann", "ann")
+
+
+def test_votes_on_pictures_and_pairs_come_back_as_they_were(tmp_path):
+    for votes in (
+        [PictureVote(4, "original", "artifact", "ann"), PictureVote(4, "shift", "normal", "ann")],
+        [PairVote(4, "shift", "left", "corrected", "yes", "ann"), PairVote(5, "shift", "right", "same", "no", "ann")],
+    ):
+        rating.write(tmp_path / "votes.csv", votes)
+        assert rating.read(tmp_path / "votes.csv") == votes
+    with pytest.raises(ValueError, match="votes of 2 kinds, PairVote, PictureVote: a file each"):
+        rating.write(tmp_path / "votes.csv", [votes[0], PictureVote(4, "original", "artifact", "ann")])
+    assert rating.read(tmp_path / "votes.csv") == votes
+    for line, fault in (("4,shift,left,best,yes,ann", "'best' to better"), ("4,shift,left,same,maybe,ann", "to same")):
+        (tmp_path / "votes.csv").write_text(f"id,method,side,better,same,rater\n{line}\n")
+        with pytest.raises(ValueError, match=f"line 2, answers .*{fault}"):
+            rating.read(tmp_path / "votes.csv")
+
+
+def test_shares_of_single_pictures():
+    said = {"ann": ["normal", "artifact", "normal", "normal"], "bob": ["normal", "artifact", "artifact", "normal"]}
+    votes = [PictureVote(i, "shift", label, rater) for rater, labels in said.items() for i, label in enumerate(labels)]
+    votes += [PictureVote(0, "original", "artifact", "ann")]
+    table = rating.called_normal(votes)
+    shift, original = table.iloc[0], table.iloc[1]
+    assert (shift.method, shift.group, shift.n, shift.value) == ("shift", "all", 4, 0.625)
+    assert (shift.low, shift.high) == pytest.approx(rating.wilson(0.625, 4))
+    assert shift.sd == pytest.approx(np.std([0.75, 0.5], ddof=1))
+    assert (original.n, original.value) == (1, 0.0) and math.isnan(original.sd)
+    split = rating.called_normal(votes, {0: "night", 1: "day", 2: "day", 3: "day"}).set_index(["method", "group"])
+    assert split.value.to_dict() == {("shift", "night"): 1.0, ("shift", "day"): 0.5, ("original", "night"): 0.0}
+    with pytest.raises(ValueError, match="3 voted ids, such as 1, have no group"):
+        rating.called_normal(votes, {0: "night"})
+    with pytest.raises(ValueError, match="got no votes"):
+        rating.called_normal([])
+    assert rating.agreement([v for v in votes if v.method == "shift"])["label"].share == 0.75
+
+
+def test_shares_of_pairs():
+    answers = [("corrected", "yes"), ("corrected", "no"), ("same", "yes"), ("original", "yes")]
+    votes = [PairVote(i, "shift", "left", *answer, "ann") for i, answer in enumerate(answers)]
+    table = rating.pair_shares(votes).set_index("measure")
+    assert table.value.to_dict() == {"improved": 0.5, "equal": 0.25, "worse": 0.25, "same": 0.75}
+    assert set(table.n) == {4}

@@ -82,7 +82,7 @@ def test_answers_and_key_make_votes(tmp_path):
         (HEADER + "77,normal,normal,same,eve\n", "line 2, has the number '77', which .* does not list"),
         (HEADER + "1,normal,normal,same,eve\n1,normal,normal,same,eve\n", r"line 3, rates pair 1 again \(see line 2\)"),
         (HEADER + "1,normal,normal,left,eve\n", "line 2, prefers 'left', expected a, same or b"),
-        (HEADER + "1,good,normal,same,eve\n", "line 2, calls the images"),
+        (HEADER + "1,good,normal,same,eve\n", "line 2, answers 'good' to label_corrected"),
         (HEADER + "1,normal,normal,same\n", "line 2, has 4 values"),
         (HEADER + "1,normal,normal,same,\n", "no method or rater"),
     ],

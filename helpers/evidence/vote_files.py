@@ -1,0 +1,137 @@
+"""Read and write blind votes, one row a vote: on corrections side by side, on single pictures, on pairs.
+
+Three kinds of file, told apart by their header: `Vote` (a pair, each picture named and the better one chosen),
+`PictureVote` (one picture, shown alone) and `PairVote` (which of two is better, and whether both show the same).
+"""
+
+import csv
+import io
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from helpers.labels import CLASSES
+
+SIDES = ("left", "right")
+BETTER = ("original", "same", "corrected")
+SAME = ("yes", "no")
+
+
+class Vote(NamedTuple):
+    """One rater's answers about one original and its correction."""
+
+    id: int
+    method: str
+    side: str  # where the corrected image stood
+    label_original: str
+    label_corrected: str
+    better: str  # "original", "same" or "corrected"
+    rater: str
+
+
+class PictureVote(NamedTuple):
+    """What a rater calls one picture, shown alone among many: an original (method "original") or a correction."""
+
+    id: int
+    method: str
+    label: str  # "normal" or "artifact"
+    rater: str
+
+
+class PairVote(NamedTuple):
+    """Which of an original and its correction is better, and whether they still show the same church or person."""
+
+    id: int
+    method: str
+    side: str  # where the corrected image stood
+    better: str  # "original", "same" or "corrected"
+    same: str  # "yes" or "no"
+    rater: str
+
+
+QUESTIONS = {  # what each kind asks, and the answers there are
+    Vote: {"label_original": CLASSES, "label_corrected": CLASSES, "better": BETTER},
+    PictureVote: {"label": CLASSES},
+    PairVote: {"better": BETTER, "same": SAME},
+}
+
+
+def read(path, ids=None, methods=None):
+    """Read a vote file -> list of Vote, PictureVote or PairVote, as its header says.
+
+    ids, methods: what may occur, if given. Raises ValueError, with the line, for another header, a row of another
+    length, an id that is no whole number, unknown ids, methods, sides and answers, a vote without rater, and an image
+    and method that a rater votes on twice.
+    """
+    try:
+        lines = Path(path).read_bytes().decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text ({error}): save it as CSV in UTF-8") from error
+    rows = [[cell.strip() for cell in next(csv.reader([line]), [])] for line in lines]
+    kind = next((kind for kind in QUESTIONS if rows and tuple(rows[0]) == kind._fields), None)
+    if kind is None:
+        found, known = ",".join(rows[0]) if rows else "nothing", (",".join(kind._fields) for kind in QUESTIONS)
+        raise ValueError(f"{path}, line 1 is {found!r}, expected the header {' or '.join(known)}: correct it")
+    votes, seen = [], {}
+    for number, row in enumerate(rows[1:], start=2):
+        if not any(row):
+            continue
+        where = f"{path}, line {number},"
+        if len(row) != len(kind._fields):
+            raise ValueError(f"{where} has {len(row)} values, expected {','.join(kind._fields)}: correct or remove it")
+        image = int(row[0]) if row[0].isascii() and row[0].isdigit() else row[0]
+        votes.append(kind(image, *row[1:]))
+        check(votes[-1], where, seen, number, ids, methods)
+    return votes
+
+
+def write(path, votes):
+    """Write votes of one kind, all or nothing: whatever interrupts it, the old file stays whole.
+
+    Raises ValueError, before the file is touched, for votes that `read` would refuse, and for votes of several kinds.
+    """
+    seen, text, kinds = {}, io.StringIO(), {type(vote) for vote in votes} or {Vote}
+    if len(kinds) > 1:
+        raise ValueError(f"votes of {len(kinds)} kinds, {', '.join(sorted(k.__name__ for k in kinds))}: a file each")
+    for number, vote in enumerate(votes, start=2):
+        check(vote, f"vote {number - 1}", seen, number)
+    csv.writer(text, lineterminator="\n").writerows([kinds.pop()._fields, *votes])
+    path = Path(path).resolve()  # replace the file, not a link to it
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as file:
+            file.write(text.getvalue().encode())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def check(vote, where, seen=None, number=0, ids=None, methods=None):
+    """Raise ValueError, beginning with `where`, unless a vote can stand in a file.
+
+    seen: {(id, method, rater): line} of the votes so far, to which this one is added; ids, methods: as in `read`.
+    """
+    seen = {} if seen is None else seen
+    key = vote.id, vote.method, vote.rater
+    answers = {name: known for name, known in QUESTIONS[type(vote)].items() if getattr(vote, name) not in known}
+    name, known = next(iter(answers.items()), ("", ()))
+    if isinstance(vote.id, bool) or not isinstance(vote.id, int) or vote.id < 0:
+        fault = f"has the id {vote.id!r}, expected a whole number from 0"
+    elif ids is not None and vote.id not in set(ids):
+        fault = f"is about the unknown id {vote.id}, expected one of the {len(set(ids))} images to rate"
+    elif methods is not None and vote.method not in methods:
+        fault = f"names the unknown method {vote.method!r}, expected one of {', '.join(methods)}"
+    elif getattr(vote, "side", SIDES[0]) not in SIDES:
+        fault = f"has the side {vote.side!r}, expected left or right"
+    elif answers:
+        fault = f"answers {getattr(vote, name)!r} to {name}, expected {' or '.join(known)}"
+    elif any(not name or name != name.strip() or len(name.splitlines()) > 1 for name in (vote.method, vote.rater)):
+        fault = "has no method or rater, or one with a line break or outer spaces, expected plain names"
+    elif key in seen:
+        fault = f"votes on image {vote.id}, {vote.method}, twice for {vote.rater} (see line {seen[key]}), expected once"
+    else:
+        seen[key] = number
+        return
+    raise ValueError(f"{where} {fault}: correct it, or rate it again")
