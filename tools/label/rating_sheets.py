@@ -40,8 +40,7 @@ def make(out, key, pairs, original, corrected, seed=0, columns=4, rows=5, zoom=3
     unknown = sorted({method for _, method in pairs} - set(corrected))
     if unknown:
         raise ValueError(f"there is no correction {unknown[0]!r}, known are {', '.join(corrected)}: correct the pairs")
-    if out.resolve() in key.resolve().parents:
-        raise ValueError(f"the key {key} would lie among the sheets, where a rater sees it: write it elsewhere")
+    check_key(out, key)
     out.mkdir(parents=True, exist_ok=True)
     sides = [blind.side(pair, seed) for pair in pairs]
     with open(key, "w", newline="") as file:
@@ -62,9 +61,9 @@ def join(answers, key):
     Raises ValueError, with the line, for another header, a row of another length, a number that is not in the key
     or comes twice for one rater, and for unknown classes or preferences.
     """
-    known = {row["number"]: row for _, row in _table(key, KEY)}
+    known = {row["number"]: row for _, row in table(key, KEY)}
     votes, seen = [], {}
-    for line, row in _table(answers, ANSWERS):
+    for line, row in table(answers, ANSWERS):
         where, entry = f"{answers}, line {line},", known.get(row["number"])
         if entry is None:
             raise ValueError(f"{where} has the number {row['number']!r}, which {key} does not list: correct it")
@@ -100,7 +99,13 @@ def _pictures(pairs, sides, original, corrected):
     return torch.stack([a, b], dim=1).flatten(0, 1).numpy()
 
 
-def _table(path, header):
+def check_key(out, key):
+    """Raise ValueError for a key that would lie among the sheets."""
+    if Path(out).resolve() in Path(key).resolve().parents:
+        raise ValueError(f"the key {key} would lie among the sheets, where a rater sees it: write it elsewhere")
+
+
+def table(path, header):
     """Yield (line number, row as a dict) of a CSV with exactly this header."""
     with open(path, newline="", encoding="utf-8-sig") as file:
         rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
