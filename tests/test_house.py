@@ -11,7 +11,7 @@ PACKAGE = env.ROOT / "helpers"
 ROOMS = sorted(p.parent.name for p in PACKAGE.glob("*/__init__.py"))
 # From the ground up: a module imports from earlier lines only, or from its own room.
 ORDER = (
-    ("env", "latents", "labels"),
+    ("env", "latents", "labels", "exercises"),
     ("networks",),
     ("pggan",),
     ("weights",),

@@ -12,6 +12,7 @@ from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image
 
+from helpers import exercises
 from tools.build import notebook_rules as rules
 from tools.build import notebooks
 
@@ -180,6 +181,21 @@ def test_solutions_replace_stubs():
     assert nb.cells[7].metadata.tags == ["exercise"] and nb.cells[8].metadata.tags == ["check"]
 
 
+def test_a_senseless_answer_replaces_stubs():
+    nb = small()
+    nb.cells[7].source = "# a thought\nshare = ...  # your turn"
+    assert rules.mistaken(nb).cells[7].source == "share = object()"
+    assert rules.mistaken(small()).cells[7].source == "def double(*_):\n    return object()"
+
+
+def test_verdicts_are_read_from_the_output():
+    cell = new_code_cell("")
+    assert rules.verdict(cell) is None
+    for said in (exercises.UNSOLVED, exercises.WRONG, exercises.RIGHT):
+        cell.outputs = [nbformat.v4.new_output("stream", text=f"a word before\nexercise 12: {said}. More.\n")]
+        assert rules.verdict(cell) == said
+
+
 def test_a_failing_build_leaves_the_file_as_it_was(folder, capsys):
     nb = new_notebook(cells=[new_markdown_cell("# T"), new_code_cell("1 / 0"), new_markdown_cell("end")])
     path = folder / "01_bad.ipynb"
@@ -230,6 +246,13 @@ def test_stored_notebook_keeps_the_rules(path):
     assert rules.problems(nbformat.read(path, as_version=4), path, STORED) == []
 
 
+def verdicts(nb):
+    """What the checks of an executed notebook say, all of them; no exercise may end in an error."""
+    cells = [nb.cells[i] for exercise in rules.exercises(nb) for i in exercise[:2]]
+    assert not [output for cell in cells for output in cell.outputs if output.output_type == "error"]
+    return {rules.verdict(nb.cells[exercise.check]) for exercise in rules.exercises(nb)}
+
+
 @pytest.mark.notebook
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
 def test_notebook_runs_as_it_is_and_again_with_the_solutions(path):
@@ -237,16 +260,19 @@ def test_notebook_runs_as_it_is_and_again_with_the_solutions(path):
     solved = rules.solved(nb)
     with notebooks.kernel(nb, timeout=120, SMOKE="1") as client:
         seconds = notebooks.execute(client, nb)
-        for exercise in rules.exercises(nb):
-            asked, checked = ([o.ename for o in nb.cells[i].outputs if o.output_type == "error"] for i in exercise[:2])
-            assert "NotImplementedError" in asked + checked, f"cell {exercise.stub} leaves nothing to do"
-            assert checked, f"the check of cell {exercise.stub} passes without a solution"
+        assert verdicts(nb) == {exercises.UNSOLVED}
         assert not notebooks.widget_errors(client, nb)
+        wrong = rules.mistaken(nb)
+        client.nb = wrong
+        for i in sorted(i for exercise in rules.exercises(wrong) for i in exercise[:2]):
+            client.execute_cell(wrong.cells[i], i)
+        assert verdicts(wrong) == {exercises.WRONG}
         # The second run in the same kernel also shows that every cell can be run again.
         try:
             notebooks.execute(client, solved)
         except CellExecutionError as error:
             pytest.fail(f"second run, with the solutions: {error}")
+        assert verdicts(solved) == {exercises.RIGHT}
         assert not notebooks.widget_errors(client, solved)
     assert seconds < 90, f"{seconds:.0f} s in smoke size: the aim is 20"
 

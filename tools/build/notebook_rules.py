@@ -7,6 +7,7 @@ import statistics
 from typing import NamedTuple
 
 from helpers import env
+from helpers.exercises import RIGHT, UNSOLVED, WRONG
 
 FOLDER = env.ROOT / "notebooks"
 BUDGET = 500_000  # bytes of a stored notebook
@@ -78,6 +79,23 @@ def solved(nb):
         for i in (exercise.stub, exercise.check):
             nb.cells[i].metadata.tags = [tag for tag in nb.cells[i].metadata.tags if tag != "raises-exception"]
     return nb
+
+
+def mistaken(nb):
+    """Return a copy of a notebook with a senseless answer in place of each stub."""
+    nb = copy.deepcopy(nb)
+    for exercise in exercises(nb):
+        cell = nb.cells[exercise.stub]
+        function, value = (re.search(what, cell.source, re.M) for what in (r"^def (\w+)", r"^(\w+) = \.\.\."))
+        cell.source = f"def {function[1]}(*_):\n    return object()" if function else f"{value[1]} = object()"
+    return nb
+
+
+def verdict(cell):
+    """Return what an executed check cell says of the answer, of `helpers.exercises`' three, or None."""
+    text = "".join(output.text for output in cell.outputs if output.output_type == "stream")
+    said = re.search(rf"^exercise \d+: ({UNSOLVED}|{WRONG}|{RIGHT})\b", text, re.M)
+    return said and said[1]
 
 
 def link_line(path, every):
