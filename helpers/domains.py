@@ -109,10 +109,12 @@ class Domain:
         with torch.no_grad():
             for part in latents.batches(images, _chunk(64, images.shape[-1])):
                 part = part.to(device)
-                # Groups are strided: an image and its companions lie len(part) apart.
                 group = [part, *(c.to(device).expand_as(part) for c in (() if companions is None else companions))]
                 grouped = {"group": len(group)} if hasattr(self.discriminator, "group") else {}
-                out.append(self.discriminator(torch.cat(group), **grouped)[: len(part)].cpu())
+                # Groups are strided: an image and its companions lie len(part) apart; or they follow each other.
+                axis = 1 if getattr(self.discriminator, "consecutive", False) else 0
+                scores = self.discriminator(torch.stack(group, dim=axis).flatten(0, 1), **grouped)
+                out.append(scores.unflatten(0, (-1, len(group)) if axis else (len(group), -1)).select(axis, 0).cpu())
         return torch.cat(out)
 
 
@@ -125,6 +127,7 @@ def load(
     backbone=None,
     evaluation=None,
     download=False,
+    label=None,
 ):
     """Load a domain: the first line of every notebook.
 
@@ -134,9 +137,10 @@ def load(
     with ids of TRAIN (2,000, as in the paper), TUNE and TEST; the heads are fitted on those of TRAIN and kept in the
     cache. backbone: a ResNet-18 weight file, by default the published ImageNet one where there are labels.
     evaluation: None for the suite's own network, "inception" for FID's. download: fetch published files if need be.
+    label: the class, of networks with classes.
     Raises ValueError for what does not fit, FileNotFoundError for what is missing. Explained in notebook 08.
     """
-    given = weights, discriminator, images, labels, backbone, evaluation
+    given = weights, discriminator, images, labels, backbone, evaluation, label
     if name in EMBEDDED:
         if download or any(part is not None for part in given):
             raise ValueError(f"{name!r} is an embedded domain and takes no files: give yours a name of its own")
@@ -144,7 +148,7 @@ def load(
     if weights is None or not isinstance(name, str) or not name:
         raise ValueError(f"unknown domain {name!r}: embedded are {', '.join(EMBEDDED)}; others need a name and weights")
     device, table = env.device(), None
-    flow = checkpoints.load_generator(own_files.located(weights, download))
+    flow = checkpoints.load_generator(own_files.located(weights, download), label=label)
     flow.network.to(device)
     side = flow.resolution(flow.n_layers)
     if labels is not None:
@@ -156,7 +160,7 @@ def load(
     domain = Domain(
         name=name,
         flow=flow,
-        discriminator=_discriminator(discriminator, download, side),
+        discriminator=_discriminator(discriminator, download, label, side),
         backbone=network or Absent("backbone", "backbone=, such as the published 'resnet18'"),
         head=heads,
         detector=heads,
@@ -189,10 +193,10 @@ def _usable(table, path):
     return table
 
 
-def _discriminator(source, download, side):
+def _discriminator(source, download, label, side):
     if source is None:
         return Absent("discriminator", "discriminator=, a file that holds one; it may be the generator's own file")
-    network = checkpoints.load_discriminator(own_files.located(source, download))
+    network = checkpoints.load_discriminator(own_files.located(source, download), label=label)
     wanted = getattr(network, "resolution", 4 * 2 ** (len(network.channels) - 1))
     if wanted != side:
         raise ValueError(f"the discriminator judges images of {wanted} px, the generator draws {side} px: take its own")

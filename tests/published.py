@@ -352,7 +352,8 @@ def zoo_images(state, z):
     return layer(f"toRGBLayers.{grown}", h)
 
 
-def zoo_scores(state, images):
+def zoo_scores(state, images, crossed=False):
+    """crossed: the rule of before July 2019, by which a group's value goes to images that are not its own."""
     state, layer, grown = _zoo(state)
     h = lrelu(layer(f"fromRGBLayers.{grown}", images))
     for b in reversed(range(grown)):
@@ -363,8 +364,10 @@ def zoo_scores(state, images):
         n = len(h)
         group = n if n % min(4, n) else min(4, n)
         values = torch.zeros(n)
-        for i in range(n // group if group > 1 else 0):  # strided groups, but consecutive images get the values
-            values[i * group : (i + 1) * group] = (h[i :: n // group].var(0, unbiased=True) + 1e-8).sqrt().mean()
+        for i in range(n // group if group > 1 else 0):
+            mine = slice(i * group, (i + 1) * group)
+            members = h[i :: n // group] if crossed else h[mine]
+            values[mine] = (members.var(0, unbiased=True) + 1e-8).sqrt().mean()
         h = with_map(h, values)
     h = lrelu(layer("groupScaleZero.0", h)).flatten(1)
     return layer("decisionLayer", lrelu(layer("groupScaleZero.1", h)))[:, 0]

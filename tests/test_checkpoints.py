@@ -85,6 +85,17 @@ def test_sizes_are_inferred(stored, channels, latent):
     assert loaded(torch.zeros(4, 3, size, size)).shape == (4,)
 
 
+def test_networks_of_grey_images(stored):
+    generator, discriminator = pggan.Generator((6, 5), 4, colours=1), pggan.Discriminator((6, 5), colours=1)
+    flow, z = checkpoints.load_generator(stored(weights(generator))), latents(range(4), 4)
+    assert torch.equal(flow.generate(z), Flow(pggan.Layers(generator)).generate(z)) and flow.units(flow.n_layers) == 1
+    loaded, images = checkpoints.load_discriminator(stored(weights(discriminator))), torch.randn(4, 1, 8, 8)
+    assert torch.equal(loaded(images), discriminator(images).detach())
+    four = weights(generator) | {"output1.weight": torch.zeros(4, 5, 1, 1), "output1.bias": torch.zeros(4)}
+    with pytest.raises(ValueError, match=r"output1.weight of shape \(4, 5, 1, 1\): images of 1 or 3 channels"):
+        checkpoints.load_generator(stored(four))
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_precisions_become_float32(stored, generator, dtype):
     flow = checkpoints.load_generator(stored({key: value.to(dtype) for key, value in weights(generator).items()}))

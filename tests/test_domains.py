@@ -1,5 +1,6 @@
 import pickle
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -182,6 +183,18 @@ def test_companions_are_one_fixed_company_for_every_image(domain, images):
     close(domain.d_values(images[order], company), found[order])
     close(domain.d_values(images[:10], company.flip(0)), found)
     assert (found - domain.d_values(images[:10])).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("deviation", [pggan.unbiased_deviation, pggan.crossed_deviation])
+def test_companions_stand_with_each_image_however_a_discriminator_groups(domain, images, deviation):
+    torch.manual_seed(0)
+    zoo = replace(domain, discriminator=pggan.Discriminator((11, 10, 8), None, deviation=deviation).eval())
+    company = images[20:23]
+    with torch.no_grad():
+        each = [zoo.discriminator(torch.cat([image[None], company]))[0] for image in images[:6]]
+        alone = [zoo.discriminator(image[None])[0] for image in images[:6]]
+    close(zoo.d_values(images[:6], company), torch.stack(each))
+    close(zoo.d_values(images[:6]), torch.stack(alone))
 
 
 def test_companions_that_are_no_images_of_this_size_are_refused(domain, images):

@@ -8,6 +8,7 @@ import torch
 from helpers import checkpoints
 from helpers.networks import pggan
 from helpers.weights import pggan_layouts
+from helpers.weights.layout import recognise
 from tests import published
 from tests.published import same
 
@@ -150,9 +151,21 @@ def test_zoo(save, channels, latent, module):
     flow = checkpoints.load_generator(path)
     assert same(flow.generate(z), published.zoo_images(file["avgG"], z))
     assert not same(flow.generate(z), published.zoo_images(file["netG"], z))
+    today, before = (checkpoints.load_discriminator(path, grouping=rule) for rule in (None, "before 2019-07"))
     for batch in (1, 2, 3, 4, 6, 8, 12):  # groups of four, or the whole batch; one image has deviation 0
         real = images(channels, batch)
-        assert same(checkpoints.load_discriminator(path)(real), published.zoo_scores(file["netD"], real)), batch
+        assert same(today(real), published.zoo_scores(file["netD"], real)), batch
+        assert same(before(real), published.zoo_scores(file["netD"], real, crossed=True)), batch
+        assert same(today(real), before(real)) == (batch < 8), batch
+
+
+def test_only_zoo_discriminators_group_in_two_ways(save):
+    path = save(published.zoo_file())
+    with pytest.raises(ValueError, match="grouping must be 'before 2019-07' or None for today's, got '2018'"):
+        checkpoints.load_discriminator(path, grouping="2018")
+    for file in (published.genforce_file(), published.zoo_file(deviation=False)):
+        with pytest.raises(ValueError, match="has one way of grouping images only .*: leave grouping out"):
+            checkpoints.load_discriminator(save(file), grouping="before 2019-07")
 
 
 def test_zoo_networks_with_classes_or_without_deviation(save):
@@ -164,13 +177,16 @@ def test_zoo_networks_with_classes_or_without_deviation(save):
 
 @torch.no_grad()
 def test_a_zoo_discriminator_scores_images_in_chosen_company(save):
-    file = published.zoo_file()
-    discriminator, real, company = checkpoints.load_discriminator(save(file)), images((7, 6, 5)), images((7, 6, 5), 3)
+    path, real, company = save(published.zoo_file()), images((7, 6, 5)), images((7, 6, 5), 3)
+    discriminator, before = (checkpoints.load_discriminator(path, grouping=rule) for rule in (None, "before 2019-07"))
     alone = torch.cat([discriminator(image[None], group=1) for image in real])
     torch.testing.assert_close(discriminator(real, group=1), alone)
     each = [discriminator(torch.cat([image[None], company]))[0] for image in real]
-    groups = torch.cat([real, *(c.expand_as(real) for c in company)])
-    torch.testing.assert_close(discriminator(groups, group=4)[:4], torch.stack(each))
+    strided = torch.cat([real, *(c.expand_as(real) for c in company)])
+    torch.testing.assert_close(before(strided, group=4)[:4], torch.stack(each))
+    following = torch.cat([part for image in real for part in (image[None], company)])
+    torch.testing.assert_close(discriminator(following, group=4)[::4], torch.stack(each))
+    assert discriminator.consecutive and not before.consecutive
 
 
 @pytest.mark.parametrize("setting", [("leakyReluLeak", 0.1), ("equalizedlR", False), ("lossCriterion", "MSE")])
@@ -253,8 +269,8 @@ def test_a_resolution_that_is_no_power_of_two_is_refused(save):
 
 
 def test_what_is_none_of_these_is_not_recognised():
-    assert pggan_layouts.find({"conv1.weight": torch.zeros(3, 3)}, {}, "x") is None
-    assert pggan_layouts.find({}, {}, "x") is None
+    assert recognise(pggan_layouts.LAYOUTS, {"conv1.weight": torch.zeros(3, 3)}, {}, "x") is None
+    assert recognise(pggan_layouts.LAYOUTS, {}, {}, "x") is None
 
 
 def test_the_discriminators_deviation_is_kept_when_it_is_moved(save):

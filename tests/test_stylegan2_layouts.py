@@ -7,7 +7,8 @@ import torch
 
 from helpers import checkpoints
 from helpers.networks import stylegan2, unetgan
-from helpers.weights import stylegan2_layouts
+from helpers.weights import stylegan2_layouts, stylegan2_rosinality, unetgan_layout
+from helpers.weights.layout import recognise
 from tests import published_later
 from tests.published import same
 
@@ -44,6 +45,8 @@ def describes(clamp=None, group=2, **changed):
             said |= {"conv_clamp": None, "activation": "linear"} if last == "skip" else {"activation": "linear"}
         if last.startswith("fc"):
             said |= {"activation": "lrelu", "bias_gain": 0.01 if path.startswith("mapping") else 1}
+        if last == "embed":
+            said |= {"activation": "linear", "bias_gain": 1}
         if last.startswith("b") and last[1:].isdigit():
             said["architecture"] = "skip" if path.startswith("synthesis") else "resnet"
         if last == "mbstd":
@@ -92,6 +95,25 @@ def test_a_clamp_of_published_networks_changes_numbers(store):
     assert not same(checkpoints.load_generator(path).generate(z), free(z))
 
 
+def test_networks_of_grey_images(store):
+    networks = {
+        "G_ema": shaken(stylegan2.Generator(CHANNELS, LATENT, STYLE, MAPPING, colours=1), 0),
+        "D": shaken(stylegan2.Discriminator(CHANNELS, 2, colours=1), 1),
+    }
+    _, path = nvidia(store, describes(img_channels=1), networks=networks)
+    z, images = torch.randn(5, LATENT), torch.randn(4, 1, 16, 16)
+    found = checkpoints.load_generator(path).generate(z)
+    assert found.shape == (5, 1, 16, 16) and same(found, networks["G_ema"](z))
+    discriminator = checkpoints.load_discriminator(path)
+    assert same(discriminator(images), networks["D"](images))
+    with pytest.raises(ValueError, match=r"images must have shape \(B, 1, 16, 16\), got \(4, 3, 16, 16\)"):
+        discriminator(torch.randn(4, 3, 16, 16))
+    networks["D"].b16.fromrgb.weight = torch.nn.Parameter(torch.zeros(5, 4, 1, 1))
+    _, path = nvidia(store, describes(img_channels=4), networks=networks)
+    with pytest.raises(ValueError, match=r"b16.fromrgb.weight of shape \(5, 4, 1, 1\): images of 1 or 3 channels"):
+        checkpoints.load_discriminator(path)
+
+
 def test_nvidias_group_may_be_the_whole_batch(store):
     networks, path = nvidia(store, describes(group=None))
     images = torch.randn(6, 3, 16, 16)
@@ -102,7 +124,6 @@ def test_nvidias_group_may_be_the_whole_batch(store):
     ("changed", "said"),
     [
         ({"c_dim": 10}, "c_dim = 10"),
-        ({"img_channels": 1}, "img_channels = 1"),
         ({"architecture": "orig"}, "synthesis.b4.architecture = 'orig'"),
         ({"activation": "relu"}, "mapping.fc0.activation = 'relu'"),
         ({"bias_gain": 0.1}, "mapping.fc0.bias_gain = 0.1"),
@@ -208,7 +229,7 @@ def test_a_wrong_shape_is_named(store):
 
 def test_networks_with_classes_are_refused(store):
     for (load, state), key in zip(
-        variants(), ("mapping.label_weight", None, "mapping.embed.weight", "mapping.embed.bias")
+        variants(), ("mapping.label_weight", None, "mapping.embed.bias", "mapping.embed.bias")
     ):
         if key:
             with pytest.raises(ValueError, match=f"weights.pth needs class labels .{key}.: only networks without"):
@@ -236,4 +257,5 @@ def test_the_wrong_role_is_named(store):
 
 def test_other_networks_are_not_recognised():
     for key in ("layer0.weight", "conv1.weight", "formatLayer.weight", "output_16x16.conv.weight"):
-        assert stylegan2_layouts.find({key: torch.zeros(2)}, {}, "x") is None
+        for layouts in (stylegan2_layouts, stylegan2_rosinality, unetgan_layout):
+            assert recognise(layouts.LAYOUTS, {key: torch.zeros(2)}, {}, "x") is None

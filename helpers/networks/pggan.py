@@ -46,17 +46,38 @@ def minibatch_deviation(h, group=4):
 def unbiased_deviation(h, group=None):
     """Append the deviation map of networks from the GAN zoo: (B, U, H, W) -> (B, U + 1, H, W).
 
-    The variance is the unbiased one, a group of one image has deviation 0, and a batch that the group does not
-    divide is one group. group None is their own rule: four images, and as in their code the values of strided
-    groups are handed out to consecutive images. With a number, each image gets the value of its own group.
+    Groups are consecutive images, four or `group` of them, or the whole batch if that does not divide it. The variance
+    is the unbiased one, and a group of one image has deviation 0.
     """
-    size = min(group or 4, len(h))
-    size = len(h) if len(h) % size else size
-    deviation = h.new_zeros(len(h), 1, 1, 1)
-    if size > 1:
-        values = h.view(size, -1, *h.shape[1:]).var(0).add(EPSILON).sqrt().mean(dim=(1, 2, 3)).view(-1, 1, 1, 1)
-        deviation = values.repeat(size, 1, 1, 1) if group else values.repeat_interleave(size, 0)
-    return torch.cat([h, deviation.expand(-1, 1, *h.shape[2:])], dim=1)
+    size = _divisor(len(h), group)
+    return _with_map(h, _deviations(h.unflatten(0, (-1, size)).transpose(0, 1)).repeat_interleave(size, 0))
+
+
+def crossed_deviation(h, group=None):
+    """Append the deviation map that the GAN zoo's code had before July 2019; sizes and variance as today.
+
+    Its groups are strided, as those of `minibatch_deviation`, but their values are handed out to consecutive images, so
+    that an image may get another group's. With a number for `group`, each image gets the value of its own strided one.
+    """
+    size = _divisor(len(h), group)
+    values = _deviations(h.unflatten(0, (size, -1)))
+    return _with_map(h, values.repeat(size, 1, 1, 1) if group else values.repeat_interleave(size, 0))
+
+
+def _divisor(count, group):
+    size = min(group or 4, count)
+    return size if count % size == 0 else count
+
+
+def _deviations(groups):
+    """Return the mean deviation of each group: (size, groups, U, H, W) -> (groups, 1, 1, 1); 0 for single images."""
+    if len(groups) == 1:
+        return groups.new_zeros(groups.shape[1], 1, 1, 1)
+    return groups.var(0).add(EPSILON).sqrt().mean(dim=(1, 2, 3)).view(-1, 1, 1, 1)
+
+
+def _with_map(h, values):
+    return torch.cat([h, values.expand(-1, 1, *h.shape[2:])], dim=1)
 
 
 class Scaled(nn.Module):
@@ -91,10 +112,10 @@ class Generator(nn.Module):
     `layer0` to `layer{2n-1}` are convolutions (two per resolution), `output{b}` the toRGB layers.
     The paper counts layers from 1, so its layer 1 is `layer0`; `flow.Flow` speaks the paper's numbers.
     Some published files differ: cells=True gives `layer0` a bias per cell (C, 4, 4), and grown=True leaves out
-    all toRGB layers but the last, so that `forward` takes no lod.
+    all toRGB layers but the last, so that `forward` takes no lod. colours: 3, or 1 for grey images.
     """
 
-    def __init__(self, channels=(128, 128, 128, 32, 16), latent=128, cells=False, grown=False):
+    def __init__(self, channels=(128, 128, 128, 32, 16), latent=128, cells=False, grown=False, colours=3):
         super().__init__()
         self.channels, self.latent = tuple(channels), latent
         inputs = latent
@@ -103,7 +124,7 @@ class Generator(nn.Module):
             self.add_module(f"layer{2 * block}", first)
             self.add_module(f"layer{2 * block + 1}", Scaled(units, units, 3))
             if not grown or block == len(self.channels) - 1:
-                self.add_module(f"output{block}", Scaled(units, 3, 1, gain=1.0))
+                self.add_module(f"output{block}", Scaled(units, colours, 1, gain=1.0))
             inputs = units
 
     @property
@@ -140,17 +161,23 @@ class Discriminator(nn.Module):
     `input{b}` are the fromRGB layers counted from full resolution down, `layer{i}` the rest in that order.
     group: how many images share a minibatch deviation. Some published files differ: dense is the number of units
     of the dense layer if it is not as many as at 4x4, deviation computes the minibatch deviation, and fused=True
-    halves a featuremap before its leaky ReLU instead of after, as one strided convolution.
+    halves a featuremap before its leaky ReLU instead of after, as one strided convolution. colours: of the images.
     """
 
     def __init__(
-        self, channels=(128, 128, 64, 32, 16), group=4, dense=None, deviation=minibatch_deviation, fused=False
+        self,
+        channels=(128, 128, 64, 32, 16),
+        group=4,
+        dense=None,
+        deviation=minibatch_deviation,
+        fused=False,
+        colours=3,
     ):
         super().__init__()
         self.channels, self.group, self.deviation, self.fused = tuple(channels), group, deviation, fused
         down = self.channels[::-1]
         for block, units in enumerate(down):
-            self.add_module(f"input{block}", Scaled(3, units, 1))
+            self.add_module(f"input{block}", Scaled(colours, units, 1))
             if block < len(down) - 1:
                 self.add_module(f"layer{2 * block}", Scaled(units, units, 3))
                 self.add_module(f"layer{2 * block + 1}", Scaled(units, down[block + 1], 3))
@@ -158,6 +185,11 @@ class Discriminator(nn.Module):
         self.add_module(f"layer{last}", Scaled(units + 1, units, 3))
         self.add_module(f"layer{last + 1}", Scaled(units * 16, dense or units, 0))
         self.add_module(f"layer{last + 2}", Scaled(dense or units, 1, 0, gain=1.0))
+
+    @property
+    def consecutive(self):
+        """Whether images that share a minibatch deviation follow each other; otherwise they are strided."""
+        return self.deviation is unbiased_deviation
 
     def from_rgb(self, block, images):
         return F.leaky_relu(getattr(self, f"input{block}")(images), SLOPE)

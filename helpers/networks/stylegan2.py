@@ -10,10 +10,9 @@ import math
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from helpers.networks.pggan import EPSILON, minibatch_deviation
-from helpers.networks.stylegan2_layers import GAIN, Dense, Plain, activate, resample_filter, smooth, upsample
+from helpers.networks.stylegan2_layers import GAIN, Dense, Plain, Styled, ToRGB, activate, resample_filter, upsample
 
 
 class Mapping(nn.Module):
@@ -33,67 +32,17 @@ class Mapping(nn.Module):
         return w if truncation == 1 else torch.lerp(self.w_avg, w, truncation)
 
 
-class Styled(nn.Module):
-    """Modulated and demodulated 3x3 convolution with fixed noise and leaky ReLU (section 2.2 of StyleGAN2).
-
-    Scaling the weights per image is the same as scaling the featuremap before and after one shared
-    convolution: sum_i (s_i w_ji) x_i = sum_i w_ji (s_i x_i), and the demodulation is a factor per output map.
-    """
-
-    def __init__(self, inputs, units, size, style, up=False, clamp=None):
-        super().__init__()
-        self.affine = Dense(style, inputs, bias=1.0)
-        self.weight = nn.Parameter(torch.randn(units, inputs, 3, 3))
-        self.bias = nn.Parameter(torch.zeros(units))
-        self.noise_strength = nn.Parameter(torch.zeros(()))
-        self.register_buffer("noise_const", torch.randn(size, size))
-        self.register_buffer("resample_filter", resample_filter())
-        self.up, self.clamp = up, clamp
-
-    def forward(self, h, w):
-        style = self.affine(w)
-        energy = self.weight.square().sum(dim=(2, 3))
-        demodulate = torch.rsqrt(style.float().square() @ energy.float().T + EPSILON) * GAIN
-        h = h * style[:, :, None, None].to(h.dtype)
-        if self.up:
-            # Zeros between the pixels, then the convolution, in one; the filter removes the zeros' mirror images.
-            h = F.conv_transpose2d(h, self.weight.transpose(0, 1), stride=2)
-            h = smooth(h, self.resample_filter, padding=1, gain=4)
-        else:
-            h = F.conv2d(h, self.weight, padding=1)
-        noise = self.noise_const * (self.noise_strength * GAIN)
-        offset = (noise[None, :, :, None] + self.bias * GAIN).permute(0, 3, 1, 2)  # channels last, as h is
-        h = torch.addcmul(offset.to(h.dtype), h, demodulate[:, :, None, None].to(h.dtype))
-        return activate(h, self.clamp)
-
-
-class ToRGB(nn.Module):
-    """Modulated 1x1 convolution to three colours, without demodulation or nonlinearity."""
-
-    def __init__(self, inputs, style, clamp=None):
-        super().__init__()
-        self.affine = Dense(style, inputs, bias=1.0)
-        self.weight = nn.Parameter(torch.randn(3, inputs, 1, 1))
-        self.bias = nn.Parameter(torch.zeros(3))
-        self.scale, self.clamp = 1 / math.sqrt(inputs), clamp
-
-    def forward(self, h, w):
-        style = self.affine(w, self.scale)
-        image = F.conv2d(h * style[:, :, None, None].to(h.dtype), self.weight, self.bias)
-        return image if self.clamp is None else image.clamp(-self.clamp, self.clamp)
-
-
 class Synthesis(nn.Module):
     """One resolution of the generator: the constant or conv0, then conv1 and toRGB."""
 
-    def __init__(self, inputs, units, size, style, clamp=None):
+    def __init__(self, inputs, units, size, style, clamp=None, scaled=False, colours=3):
         super().__init__()
         if inputs:
-            self.conv0 = Styled(inputs, units, size, style, up=True, clamp=clamp)
+            self.conv0 = Styled(inputs, units, size, style, True, clamp, scaled)
         else:
             self.const = nn.Parameter(torch.randn(units, size, size))
-        self.conv1 = Styled(units, units, size, style, clamp=clamp)
-        self.torgb = ToRGB(units, style, clamp)
+        self.conv1 = Styled(units, units, size, style, False, clamp, scaled)
+        self.torgb = ToRGB(units, style, clamp, colours)
         self.register_buffer("resample_filter", resample_filter())
 
     def begin(self, h, w):
@@ -110,8 +59,8 @@ class Generator(nn.Module):
     """StyleGAN2 generator: latents (B, D) -> unclamped images (B, 3, R, R), about [-1, 1].
 
     channels: units per resolution, from 4x4 up; R = 4 * 2**(len(channels) - 1). latent, style: dimensions of
-    z and w. conv_clamp: bound on activations, 256 in published networks that were trained in float16.
-    The same z gives the same image: the noise is the fixed one of the file.
+    z and w. conv_clamp: bound on activations, 256 in published networks that were trained in float16. scaled: see
+    `Styled`. colours: 3, or 1 for grey images. The same z gives the same image: the noise is the fixed one of the file.
     """
 
     def __init__(
@@ -121,6 +70,8 @@ class Generator(nn.Module):
         style=512,
         mapping_layers=8,
         conv_clamp=None,
+        scaled=False,
+        colours=3,
     ):
         super().__init__()
         self.channels, self.latent, self.style = tuple(channels), latent, style
@@ -130,7 +81,7 @@ class Generator(nn.Module):
         self.synthesis = nn.Module()
         for i, units in enumerate(self.channels):
             inputs, size = self.channels[i - 1] if i else 0, 4 * 2**i
-            self.synthesis.add_module(f"b{size}", Synthesis(inputs, units, size, style, conv_clamp))
+            self.synthesis.add_module(f"b{size}", Synthesis(inputs, units, size, style, conv_clamp, scaled, colours))
 
     @property
     def resolution(self):
@@ -157,10 +108,10 @@ class Generator(nn.Module):
 class Residual(nn.Module):
     """One resolution of the discriminator, halving the size, beside a linear shortcut (section 4.1)."""
 
-    def __init__(self, units, outputs, first=False, clamp=None):
+    def __init__(self, units, outputs, colours=0, clamp=None):
         super().__init__()
-        if first:
-            self.fromrgb = Plain(3, units, 1, clamp=clamp)
+        if colours:
+            self.fromrgb = Plain(colours, units, 1, clamp=clamp)
         self.conv0 = Plain(units, units, 3, clamp=clamp)
         self.conv1 = Plain(units, outputs, 3, down=True, clamp=clamp)
         self.skip = Plain(units, outputs, 1, down=True, bias=False)
@@ -188,16 +139,17 @@ class Discriminator(nn.Module):
     """StyleGAN2 discriminator: images (B, 3, R, R) in [-1, 1] -> D-values (B,), the raw output.
 
     channels: units per resolution, from 4x4 up, at least two. group: images that share a minibatch deviation.
+    colours: of the images.
     Raises ValueError for fewer resolutions, for images of another size, and for a batch `group` does not divide.
     """
 
-    def __init__(self, channels=(512, 512, 512, 512, 512, 256, 128, 64, 32), group=4, conv_clamp=None):
+    def __init__(self, channels=(512, 512, 512, 512, 512, 256, 128, 64, 32), group=4, conv_clamp=None, colours=3):
         super().__init__()
-        self.channels, self.group = tuple(channels), group
+        self.channels, self.group, self.colours = tuple(channels), group, colours
         if len(self.channels) < 2:
             raise ValueError(f"a discriminator needs at least two resolutions, got channels {self.channels}: add one")
         for i in reversed(range(1, len(self.channels))):
-            first = i == len(self.channels) - 1
+            first = colours if i == len(self.channels) - 1 else 0
             self.add_module(f"b{4 * 2**i}", Residual(self.channels[i], self.channels[i - 1], first, conv_clamp))
         self.b4 = Decision(self.channels[0], conv_clamp)
 
@@ -211,8 +163,8 @@ class Discriminator(nn.Module):
 
     def forward(self, images, group=None):
         """group: for this call only; see `domains.Domain.d_values` for scores that do not depend on the batch."""
-        if images.shape[1:] != (3, self.resolution, self.resolution):
-            got, wanted = tuple(images.shape), (3, self.resolution, self.resolution)
+        if images.shape[1:] != (self.colours, self.resolution, self.resolution):
+            got, wanted = tuple(images.shape), (self.colours, self.resolution, self.resolution)
             raise ValueError(f"images must have shape (B, {', '.join(map(str, wanted))}), got {got}: resize them first")
         last = len(self.channels) - 1
         h = self.block(last).fromrgb(images)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from helpers.networks.pggan import SLOPE
+from helpers.networks.pggan import EPSILON, SLOPE
 
 GAIN = math.sqrt(2)  # of every leaky ReLU: it keeps the second moment
 
@@ -77,3 +77,54 @@ class Plain(nn.Module):
         total = gain * GAIN
         h = F.conv2d(h, self.weight * (self.scale * total), self.bias * total, padding=padding, stride=1 + self.down)
         return activate(h, self.clamp and self.clamp * gain)
+
+
+class Styled(nn.Module):
+    """Modulated and demodulated 3x3 convolution with fixed noise and leaky ReLU (section 2.2 of StyleGAN2).
+
+    Scaling the weights per image is the same as scaling the featuremap before and after one shared
+    convolution: sum_i (s_i w_ji) x_i = sum_i w_ji (s_i x_i), and the demodulation is a factor per output map.
+    scaled: its epsilon is added to weights that are divided by sqrt(fan-in), as some codes do, instead of raw ones.
+    """
+
+    def __init__(self, inputs, units, size, style, up=False, clamp=None, scaled=False):
+        super().__init__()
+        self.affine = Dense(style, inputs, bias=1.0)
+        self.weight = nn.Parameter(torch.randn(units, inputs, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(units))
+        self.noise_strength = nn.Parameter(torch.zeros(()))
+        self.register_buffer("noise_const", torch.randn(size, size))
+        self.register_buffer("resample_filter", resample_filter())
+        self.up, self.clamp, self.epsilon = up, clamp, EPSILON * (9 * inputs if scaled else 1)
+
+    def forward(self, h, w):
+        style = self.affine(w)
+        energy = self.weight.square().sum(dim=(2, 3))
+        demodulate = torch.rsqrt(style.float().square() @ energy.float().T + self.epsilon) * GAIN
+        h = h * style[:, :, None, None].to(h.dtype)
+        if self.up:
+            # Zeros between the pixels, then the convolution, in one; the filter removes the zeros' mirror images.
+            h = F.conv_transpose2d(h, self.weight.transpose(0, 1), stride=2)
+            h = smooth(h, self.resample_filter, padding=1, gain=4)
+        else:
+            h = F.conv2d(h, self.weight, padding=1)
+        noise = self.noise_const * (self.noise_strength * GAIN)
+        offset = (noise[None, :, :, None] + self.bias * GAIN).permute(0, 3, 1, 2)  # channels last, as h is
+        h = torch.addcmul(offset.to(h.dtype), h, demodulate[:, :, None, None].to(h.dtype))
+        return activate(h, self.clamp)
+
+
+class ToRGB(nn.Module):
+    """Modulated 1x1 convolution to the image's colours, without demodulation or nonlinearity."""
+
+    def __init__(self, inputs, style, clamp=None, colours=3):
+        super().__init__()
+        self.affine = Dense(style, inputs, bias=1.0)
+        self.weight = nn.Parameter(torch.randn(colours, inputs, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(colours))
+        self.scale, self.clamp = 1 / math.sqrt(inputs), clamp
+
+    def forward(self, h, w):
+        style = self.affine(w, self.scale)
+        image = F.conv2d(h * style[:, :, None, None].to(h.dtype), self.weight, self.bias)
+        return image if self.clamp is None else image.clamp(-self.clamp, self.clamp)

@@ -1,9 +1,14 @@
-"""What recognising a published layout takes: which network was found, its keys renamed, its settings checked."""
+"""What recognising a published layout takes: which network was found, its keys renamed, its settings checked.
+
+A layout is a pair: a pattern that a key of it fits, and a function of (weights {key: tensor}, settings {name: value},
+what errors call the file) that returns a Found.
+"""
 
 import re
 from dataclasses import dataclass, field
 
 GENERATOR, DISCRIMINATOR = "generator", "discriminator"
+LABELS = r"(^|\.)(embed\w*|label_weight|shared)(\.|$)"  # what networks with classes have
 
 
 @dataclass(frozen=True)
@@ -12,7 +17,8 @@ class Found:
 
     title: the layout's name. network: the module of ours that it belongs to, "pggan", "stylegan2" or "unetgan".
     role: GENERATOR or DISCRIMINATOR. weights: {our key: tensor}. names: {our key: the file's key}, for errors.
-    options: what the network's constructor must know beside its sizes.
+    options: what the network's constructor must know beside its sizes. label: the class taken, of a network that has
+    classes. note: what the file leaves open and was decided in its place, a sentence for a warning.
     """
 
     title: str
@@ -21,6 +27,27 @@ class Found:
     weights: dict
     names: dict = field(default_factory=dict)
     options: dict = field(default_factory=dict)
+    label: int | None = None
+    note: str = ""
+
+
+def recognise(layouts, weights, settings, name):
+    """Return the Found of the first layout that any key fits, or None.
+
+    Raises ValueError naming keys that are missing or unknown, and settings that would change the numbers and that our
+    networks do not have. Explained in notebook 08.
+    """
+    for marks, layout in layouts:
+        if any(re.match(marks, key) for key in weights):
+            return layout(weights, settings, name)
+    return None
+
+
+def refuse_labels(weights, name):
+    """Raise ValueError if a network has a part that reads class labels."""
+    labels = [key for key in weights if re.search(LABELS, key)]
+    if labels:
+        raise ValueError(f"{name} needs class labels ({labels[0]}): only networks without classes are supported")
 
 
 def count(weights, pattern):

@@ -14,18 +14,6 @@ from helpers.networks import pggan
 from helpers.weights.layout import DISCRIMINATOR, GENERATOR, Found, count, power_of_two, rename, require
 
 
-def find(weights, settings, name):
-    """Recognise a progressive GAN by its keys: {key: tensor}, {setting: value} -> Found, or None if it is none.
-
-    name: what errors call the file. Raises ValueError naming keys that are missing or unknown, and settings that
-    would change the numbers and that our networks do not have. Explained in notebook 08.
-    """
-    for marks, layout in LAYOUTS:
-        if any(re.match(marks, key) for key in weights):
-            return layout(weights, settings, name)
-    return None
-
-
 def _genforce(weights, settings, name):
     role = DISCRIMINATOR if any(key.startswith("input") for key in weights) else GENERATOR
     ours = {key: value for key, value in weights.items() if key != "lod"}  # how far it had grown

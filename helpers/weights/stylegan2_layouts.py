@@ -1,34 +1,27 @@
-"""Know the layouts that StyleGAN2 and the U-net GAN are published in, and turn each into ours.
+"""Know the layouts that StyleGAN2 is published in by NVIDIA and by GenForce, and turn each into ours.
 
-Our StyleGAN2 has NVIDIA's keys and our U-net GAN its authors' (see `stylegan2`, `unetgan`), so only GenForce's
-StyleGAN2 is converted. Sources: Karras et al. 2020, Schoenfeld et al. 2020, and the published files' keys and shapes.
+Our StyleGAN2 has NVIDIA's keys (see `stylegan2`), so only GenForce's is converted; of a network with classes one class
+is taken. Sources: Karras et al. 2020, and the published files' keys and shapes.
 """
 
 import re
 
 from helpers.networks import stylegan2_layers
-from helpers.weights.layout import DISCRIMINATOR, GENERATOR, Found, count, power_of_two, rename, require
-
-LABELS = r"(^|\.)(embed\w*|label_weight|shared)(\.|$)"  # what networks with classes have
-
-
-def find(weights, settings, name):
-    """Recognise a StyleGAN2 or a U-net GAN by its keys; arguments, result and errors as of `pggan_layouts.find`."""
-    for marks, layout in LAYOUTS:
-        if any(re.match(marks, key) for key in weights):
-            labels = [key for key in weights if re.search(LABELS, key)]
-            if labels:
-                raise ValueError(
-                    f"{name} needs class labels ({labels[0]}): only networks without classes are supported"
-                )
-            return layout(weights, settings, name)
-    return None
+from helpers.weights import stylegan2_classes
+from helpers.weights.layout import DISCRIMINATOR, GENERATOR, Found, count, power_of_two, refuse_labels, rename, require
 
 
 def _nvidia(weights, settings, name):
-    role = GENERATOR if any(key.startswith(("synthesis.", "mapping.")) for key in weights) else DISCRIMINATOR
+    plain = any(re.match(r"b\d+\.", key) for key in weights)
+    role = GENERATOR if any(key.startswith("synthesis.") for key in weights) or not plain else DISCRIMINATOR
     power_of_two([int(n) for key in weights for n in re.findall(r"^(?:synthesis\.)?b(\d{1,6})\.", key)], name)
-    wanted = {"c_dim": 0, "img_channels": 3, "b4.mbstd.num_channels": 1}
+    label = None
+    if "mapping.embed.weight" in weights:
+        settings = settings | {"c_dim": 0}  # so that what follows sees the network of one class
+        label = settings.get("label")
+        weights = stylegan2_classes.of_class(weights, label, role, name)
+    refuse_labels(weights, name)
+    wanted = {"c_dim": 0, "b4.mbstd.num_channels": 1, "mapping.embed.bias_gain": 1}
     for key in settings:
         if key.endswith("architecture"):
             wanted[key] = "skip" if role == GENERATOR else "resnet"
@@ -46,10 +39,11 @@ def _nvidia(weights, settings, name):
     if role == DISCRIMINATOR:
         group = settings.get("b4.mbstd.group_size", 4)
         options["group"] = group or 2**30  # None: the whole batch
-    return Found("StyleGAN2, NVIDIA layout", "stylegan2", role, weights, options=options)
+    return Found("StyleGAN2, NVIDIA layout", "stylegan2", role, weights, options=options, label=label)
 
 
 def _genforce_generator(weights, settings, name):
+    refuse_labels(weights, name)
     names = {"mapping.w_avg": "truncation.w_avg", "synthesis.b4.const": "synthesis.early_layer.const"}
     for i in range(count(weights, r"mapping\.dense(\d+)\.")):
         names |= {f"mapping.fc{i}.{kind}": f"mapping.dense{i}.{kind}" for kind in ("weight", "bias")}
@@ -72,10 +66,11 @@ def _genforce_generator(weights, settings, name):
             ours[own] = value.flip(2, 3)
         elif own.endswith("const"):  # axes of length 1 lead
             ours[own] = value.squeeze(0) if own.endswith("b4.const") else value.squeeze(0).squeeze(0)
-    return Found("StyleGAN2, GenForce layout", "stylegan2", GENERATOR, ours | filters, names)
+    return Found("StyleGAN2, GenForce layout", "stylegan2", GENERATOR, ours | filters, names, {"scaled": True})
 
 
 def _genforce_discriminator(weights, settings, name):
+    refuse_labels(weights, name)
     last = max(2, count(weights, r"layer(\d+)\.") - 3)
     size, layers = 4 * 2 ** (last // 2), {f"b{4 * 2 ** (last // 2)}.fromrgb": "input0"}
     for i in range(last):
@@ -91,15 +86,9 @@ def _genforce_discriminator(weights, settings, name):
     return Found("StyleGAN2, GenForce layout", "stylegan2", DISCRIMINATOR, ours | filters, names, {"group": 4})
 
 
-def _unet(weights, settings, name):
-    role = DISCRIMINATOR if any(key.startswith("linear_middle.") for key in weights) else GENERATOR
-    return Found("U-net GAN", "unetgan", role, weights)
-
-
 # What a key of each layout looks like; the first that fits any key is taken.
 LAYOUTS = (
     (r"synthesis\.b\d+\.|mapping\.fc\d+\.|b\d+\.(fromrgb|conv\d?|skip|fc|out)\.", _nvidia),
     (r"synthesis\.(layer|output|early_layer)|mapping\.dense|truncation\.", _genforce_generator),
     (r"skip_layer\d+\.", _genforce_discriminator),
-    (r"blocks\.\d+\.|linear_middle\.|output_layer\.", _unet),
 )
