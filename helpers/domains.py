@@ -160,7 +160,7 @@ def load(
     domain = Domain(
         name=name,
         flow=flow,
-        discriminator=_discriminator(discriminator, download, label, side),
+        discriminator=own_files.discriminator(discriminator, download, label, side),
         backbone=network or Absent("backbone", "backbone=, such as the published 'resnet18'"),
         head=heads,
         detector=heads,
@@ -191,16 +191,6 @@ def _usable(table, path):
     if twice:
         raise ValueError(f"{path} labels image {twice[0]} twice: keep the rows of one rater and pass (`labels.only`)")
     return table
-
-
-def _discriminator(source, download, label, side):
-    if source is None:
-        return Absent("discriminator", "discriminator=, a file that holds one; it may be the generator's own file")
-    network = checkpoints.load_discriminator(own_files.located(source, download), label=label)
-    wanted = getattr(network, "resolution", 4 * 2 ** (len(network.channels) - 1))
-    if wanted != side:
-        raise ValueError(f"the discriminator judges images of {wanted} px, the generator draws {side} px: take its own")
-    return network.to(env.device())
 
 
 def _fitted(domain):

@@ -6,10 +6,11 @@ with its name, never an FID.
 
 from pathlib import Path
 
-from helpers import store
+from helpers import checkpoints, env, store
 from helpers.networks import features
 from helpers.networks.sized import Inception, Sized
 from helpers.weights import published
+from helpers.worlds.absent import Absent
 
 SIDE = 256  # the classifier sees 256 pixels: ResNet-18's last map is 1/32 of the image, 8 x 8 places
 
@@ -28,6 +29,17 @@ def located(source, download=False):
             f"{', '.join(published.REGISTRY)}"
         )
     return Path(source)
+
+
+def discriminator(source, download, label, side):
+    """Load what judges images of some size: from a file, or what stands for it where none is given."""
+    if source is None:
+        return Absent("discriminator", "discriminator=, a file that holds one; it may be the generator's own file")
+    network = checkpoints.load_discriminator(located(source, download), label=label)
+    wanted = getattr(network, "resolution", 4 * 2 ** (len(network.channels) - 1))
+    if wanted != side:
+        raise ValueError(f"the discriminator judges images of {wanted} px, the generator draws {side} px: take its own")
+    return network.to(env.device())
 
 
 def evaluation(choice, download=False):
