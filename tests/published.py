@@ -38,12 +38,6 @@ def pretended(*names):
 PRETENDED = {"EasyDict": dict}
 
 
-def same(found, expected):
-    """Equal to 1e-5 of the largest value; 1e-4 is what is asked for."""
-    assert found.shape == expected.shape
-    return bool((found - expected).abs().max() <= 1e-5 * expected.abs().max())
-
-
 def normal(*shape):
     return torch.randn(shape)
 

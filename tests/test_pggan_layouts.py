@@ -10,7 +10,7 @@ from helpers.networks import pggan
 from helpers.weights import pggan_layouts
 from helpers.weights.layout import recognise
 from tests import published
-from tests.published import same
+from tests.rounding import near
 
 SIZES = [((7,), 4), ((5, 5), 5), ((7, 6, 5), 9), ((4, 8, 3, 6), 3)]
 
@@ -59,14 +59,14 @@ def test_genforce(save, channels, latent):
     file = published.genforce_file(channels, latent)
     z, real, path = torch.randn(5, latent), images(channels), save(file)
     flow = checkpoints.load_generator(path)
-    assert same(flow.generate(z), published.genforce_images(file["generator_smooth"], z))
-    assert not same(flow.generate(z), published.genforce_images(file["generator"], z))
+    assert near(flow.generate(z), published.genforce_images(file["generator_smooth"], z))
+    assert not near(flow.generate(z), published.genforce_images(file["generator"], z))
     discriminator = checkpoints.load_discriminator(path)
     assert discriminator.group == 16
-    assert same(discriminator(real), published.genforce_scores(file["discriminator"], real))
+    assert near(discriminator(real), published.genforce_scores(file["discriminator"], real))
     many = images(channels, 32)
-    assert same(discriminator(many), published.genforce_scores(file["discriminator"], many))
-    assert same(
+    assert near(discriminator(many), published.genforce_scores(file["discriminator"], many))
+    assert near(
         checkpoints.load_discriminator(path, group=4)(many), published.genforce_scores(file["discriminator"], many, 4)
     )
     with pytest.raises(ValueError, match="a batch of 20 images cannot be split into groups of 16"):
@@ -76,7 +76,7 @@ def test_genforce(save, channels, latent):
 def test_the_dense_layer_may_be_wider(save):
     file, real = published.genforce_file((6, 5), dense=11), images((6, 5))
     discriminator = checkpoints.load_discriminator(save(file))
-    assert same(discriminator(real), published.genforce_scores(file["discriminator"], real))
+    assert near(discriminator(real), published.genforce_scores(file["discriminator"], real))
 
 
 @pytest.mark.parametrize(("channels", "latent"), SIZES)
@@ -86,7 +86,7 @@ def test_dissection(save, channels, latent, old, wrapped):
     file = published.dissection_file(channels, latent, old)
     z = torch.randn(5, latent)
     flow = checkpoints.load_generator(save({"state_dict": file, "epoch": 3} if wrapped else file))
-    assert same(flow.generate(z), published.dissection_images(file, z))
+    assert near(flow.generate(z), published.dissection_images(file, z))
     assert [flow.units(layer) for layer in flow.layers] == [units for units in channels for _ in range(2)]
 
 
@@ -94,7 +94,7 @@ def test_old_dissection_files_may_hold_their_scale(save):
     file = published.dissection_file(old=True)
     more = {key.replace("wscale.b", "wscale.scale"): torch.ones(()) for key in file if key.endswith("wscale.b")}
     z = torch.randn(5, 9)
-    assert same(checkpoints.load_generator(save(file | more)).generate(z), published.dissection_images(file, z))
+    assert near(checkpoints.load_generator(save(file | more)).generate(z), published.dissection_images(file, z))
 
 
 @pytest.mark.parametrize(("channels", "latent"), SIZES)
@@ -103,26 +103,26 @@ def test_tensorflow(save, channels, latent, fused):
     file = published.tensorflow_file(channels, latent, fused, mbstd_group_size=2)
     z, real, path = torch.randn(5, latent), images(channels), save(file, "weights.pkl")
     flow = checkpoints.load_generator(path)
-    assert same(flow.generate(z), published.tensorflow_images(file[2], z))
-    assert not same(flow.generate(z), published.tensorflow_images(file[0], z))
+    assert near(flow.generate(z), published.tensorflow_images(file[2], z))
+    assert not near(flow.generate(z), published.tensorflow_images(file[0], z))
     discriminator = checkpoints.load_discriminator(path)
     assert discriminator.group == 2
-    assert same(discriminator(real), published.tensorflow_scores(file[1], real, 2))
+    assert near(discriminator(real), published.tensorflow_scores(file[1], real, 2))
 
 
 def test_tensorflow_settings(save):
     z, real = torch.randn(5, 9), images((7, 6, 5))
     plain = published.tensorflow_file(scaled=False)  # weights that are not scaled at run time
     path = save(plain, "weights.pkl")
-    assert same(checkpoints.load_generator(path).generate(z), published.tensorflow_images(plain[2], z))
+    assert near(checkpoints.load_generator(path).generate(z), published.tensorflow_images(plain[2], z))
     discriminator = checkpoints.load_discriminator(path)
-    assert discriminator.group == 4 and same(discriminator(real), published.tensorflow_scores(plain[1], real))
+    assert discriminator.group == 4 and near(discriminator(real), published.tensorflow_scores(plain[1], real))
     without = published.tensorflow_file(mbstd_group_size=0)
     discriminator, odd = checkpoints.load_discriminator(save(without, "weights.pkl")), images((7, 6, 5), 5)
-    assert same(discriminator(odd), published.tensorflow_scores(without[1], odd, 0))
+    assert near(discriminator(odd), published.tensorflow_scores(without[1], odd, 0))
     classes = published.tensorflow_file(labels=3)
     discriminator = checkpoints.load_discriminator(save(classes, "weights.pkl"))
-    assert same(discriminator(real), published.tensorflow_scores(classes[1], real))
+    assert near(discriminator(real), published.tensorflow_scores(classes[1], real))
 
 
 @pytest.mark.parametrize("setting", [("label_size", 3), ("use_pixelnorm", False), ("use_leakyrelu", False)])
@@ -149,14 +149,14 @@ def test_zoo(save, channels, latent, module):
     file = published.zoo_file(channels, latent, module=module)
     z, path = torch.randn(5, latent), save(file, config=CONFIG)
     flow = checkpoints.load_generator(path)
-    assert same(flow.generate(z), published.zoo_images(file["avgG"], z))
-    assert not same(flow.generate(z), published.zoo_images(file["netG"], z))
+    assert near(flow.generate(z), published.zoo_images(file["avgG"], z))
+    assert not near(flow.generate(z), published.zoo_images(file["netG"], z))
     today, before = (checkpoints.load_discriminator(path, grouping=rule) for rule in (None, "before 2019-07"))
     for batch in (1, 2, 3, 4, 6, 8, 12):  # groups of four, or the whole batch; one image has deviation 0
         real = images(channels, batch)
-        assert same(today(real), published.zoo_scores(file["netD"], real)), batch
-        assert same(before(real), published.zoo_scores(file["netD"], real, crossed=True)), batch
-        assert same(today(real), before(real)) == (batch < 8), batch
+        assert near(today(real), published.zoo_scores(file["netD"], real)), batch
+        assert near(before(real), published.zoo_scores(file["netD"], real, crossed=True)), batch
+        assert near(today(real), before(real)) == (batch < 8), batch
 
 
 def test_only_zoo_discriminators_group_in_two_ways(save):
@@ -172,7 +172,7 @@ def test_zoo_networks_with_classes_or_without_deviation(save):
     real = images((7, 6, 5), 5)
     for file in (published.zoo_file(classes=4), published.zoo_file(deviation=False)):
         discriminator = checkpoints.load_discriminator(save(file, config=CONFIG))
-        assert same(discriminator(real), published.zoo_scores(file["netD"], real))
+        assert near(discriminator(real), published.zoo_scores(file["netD"], real))
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from helpers.latents import latents
 from helpers.networks import pggan
 from helpers.worlds import planted
 from tests.networks import Canvas, tiny_generator
+from tests.rounding import close
 
 LAYER = 4  # of 6, at 8 px of 16
 
@@ -65,7 +66,7 @@ def test_planting_is_one_convolution_with_more_inputs(planting, flow, fresh):
     expected = F.leaky_relu(F.conv2d(inputs, weight, generator.layer4.bias, padding=1), 0.2)
     recorded = planting.flow.record(fresh, [LAYER, LAYER + 1])
     assert torch.equal(recorded[LAYER], h)
-    assert torch.allclose(recorded[LAYER + 1], expected, atol=1e-4)
+    close(recorded[LAYER + 1], expected)
 
 
 def test_defects_stay_near_the_places_that_fire(planting, flow, fresh):
@@ -117,7 +118,7 @@ def test_batches_and_processes_change_nothing(planting, fresh):
     sent = pickle.loads(pickle.dumps(planting))
     assert sent.units == planting.units and torch.equal(sent.flow.generate(fresh), images)
     alone = torch.cat([planting.flow.generate(one) for one in fresh.split(1)])
-    assert torch.allclose(alone, images, atol=1e-4)
+    close(alone, images)
 
 
 def test_activations_may_be_taken_after_normalisation(z, fresh):

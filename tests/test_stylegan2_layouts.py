@@ -10,7 +10,7 @@ from helpers.networks import stylegan2, unetgan
 from helpers.weights import stylegan2_layouts, stylegan2_rosinality, unetgan_layout
 from helpers.weights.layout import recognise
 from tests import published_later
-from tests.published import same
+from tests.rounding import near
 
 CHANNELS, LATENT, STYLE, MAPPING = (7, 6, 5), 9, 8, 3
 
@@ -78,13 +78,13 @@ def test_nvidia(store, clamp):
     networks, path = nvidia(store, describes(clamp), clamp)
     z, images = torch.randn(5, LATENT), torch.randn(4, 3, 16, 16)
     flow = checkpoints.load_generator(path)
-    assert same(flow.generate(z), networks["G_ema"](z)) and not same(flow.generate(z), networks["G"](z))
+    assert near(flow.generate(z), networks["G_ema"](z)) and not near(flow.generate(z), networks["G"](z))
     assert flow.n_layers == 6 and [flow.units(layer) for layer in flow.layers] == [7, 6, 6, 5, 5]
     assert flow.origin == "weights.pkl: StyleGAN2, NVIDIA layout, G_ema (moving average of the weights)"
     discriminator = checkpoints.load_discriminator(path)
-    assert discriminator.group == 2 and same(discriminator(images), networks["D"](images))
+    assert discriminator.group == 2 and near(discriminator(images), networks["D"](images))
     four = checkpoints.load_discriminator(path, group=4)
-    assert same(four(images), networks["D"](images, group=4)) and not same(four(images), networks["D"](images))
+    assert near(four(images), networks["D"](images, group=4)) and not near(four(images), networks["D"](images))
 
 
 def test_a_clamp_of_published_networks_changes_numbers(store):
@@ -92,7 +92,7 @@ def test_a_clamp_of_published_networks_changes_numbers(store):
     z = torch.randn(5, LATENT)
     free = stylegan2.Generator(CHANNELS, LATENT, STYLE, MAPPING)
     free.load_state_dict(networks["G_ema"].state_dict())
-    assert not same(checkpoints.load_generator(path).generate(z), free(z))
+    assert not near(checkpoints.load_generator(path).generate(z), free(z))
 
 
 def test_networks_of_grey_images(store):
@@ -103,9 +103,9 @@ def test_networks_of_grey_images(store):
     _, path = nvidia(store, describes(img_channels=1), networks=networks)
     z, images = torch.randn(5, LATENT), torch.randn(4, 1, 16, 16)
     found = checkpoints.load_generator(path).generate(z)
-    assert found.shape == (5, 1, 16, 16) and same(found, networks["G_ema"](z))
+    assert found.shape == (5, 1, 16, 16) and near(found, networks["G_ema"](z))
     discriminator = checkpoints.load_discriminator(path)
-    assert same(discriminator(images), networks["D"](images))
+    assert near(discriminator(images), networks["D"](images))
     with pytest.raises(ValueError, match=r"images must have shape \(B, 1, 16, 16\), got \(4, 3, 16, 16\)"):
         discriminator(torch.randn(4, 3, 16, 16))
     networks["D"].b16.fromrgb.weight = torch.nn.Parameter(torch.zeros(5, 4, 1, 1))
@@ -117,7 +117,7 @@ def test_networks_of_grey_images(store):
 def test_nvidias_group_may_be_the_whole_batch(store):
     networks, path = nvidia(store, describes(group=None))
     images = torch.randn(6, 3, 16, 16)
-    assert same(checkpoints.load_discriminator(path)(images), networks["D"](images, group=6))
+    assert near(checkpoints.load_discriminator(path)(images), networks["D"](images, group=6))
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_plain_state_dict_of_nvidias_keys_is_enough(store, pickled):
     ):
         state = networks[name].state_dict()
         path = store(pickle.dumps(state), "w.pkl") if pickled else store(state)
-        assert same(network(load(path)), networks[name](z) if name == "G_ema" else networks[name](images))
+        assert near(network(load(path)), networks[name](z) if name == "G_ema" else networks[name](images))
 
 
 @pytest.mark.parametrize(("channels", "mapping"), [((7, 6, 5), 3), ((4, 9), 1), ((5, 5, 6, 4), 8)])
@@ -155,10 +155,10 @@ def test_genforce_stylegan2(store, channels, mapping):
     size = 4 * 2 ** (len(channels) - 1)
     z, images, path = torch.randn(3, 9), torch.randn(8, 3, size, size), store(file)
     flow = checkpoints.load_generator(path)
-    assert same(flow.generate(z), published_later.genforce_style_images(file["generator_smooth"], z))
+    assert near(flow.generate(z), published_later.genforce_style_images(file["generator_smooth"], z))
     assert flow.origin.endswith("GenForce layout, generator_smooth (moving average of the weights)")
     discriminator = checkpoints.load_discriminator(path)
-    assert same(discriminator(images), published_later.genforce_style_scores(file["discriminator"], images))
+    assert near(discriminator(images), published_later.genforce_style_scores(file["discriminator"], images))
 
 
 def unet_networks():
@@ -172,11 +172,11 @@ def test_unetgan(store, prefix):
     z, images = torch.randn(5, 9), torch.randn(4, 3, 16, 16)
     states = [{prefix + key: value for key, value in net.state_dict().items()} for net in (generator, discriminator)]
     flow = checkpoints.load_generator(store(states[0], "G_ema_ep_82.pth"))
-    assert same(flow.generate(z), generator(z)) and flow.n_layers == 6
+    assert near(flow.generate(z), generator(z)) and flow.n_layers == 6
     assert flow.origin == "G_ema_ep_82.pth: U-net GAN (the file does not say whether it is a moving average)"
     loaded = checkpoints.load_discriminator(store(states[1]))
-    assert same(loaded(images), discriminator(images)) and loaded(images).shape == (4,)
-    assert same(loaded.both(images)[1], discriminator.both(images)[1])
+    assert near(loaded(images), discriminator(images)) and loaded(images).shape == (4,)
+    assert near(loaded.both(images)[1], discriminator.both(images)[1])
     with pytest.raises(ValueError, match="weights.pth has no minibatch deviation .U-net GAN.: leave group out"):
         checkpoints.load_discriminator(store(states[1]), group=2)
 

@@ -12,6 +12,7 @@ from helpers.flow import Flow
 from helpers.latents import latents
 from helpers.networks import pggan
 from tests.networks import Canvas, tiny_generator
+from tests.rounding import close
 
 LAYERS = range(1, 7)
 REDUCTIONS = {
@@ -196,25 +197,29 @@ def statistics(flow, z, **options):
     ]
 
 
-def assert_same(found, expected, tolerance=0.0):
+def identical(found, expected):
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def assert_same(found, expected, compare=close):
     for mine, theirs in zip(found, expected, strict=True):
         assert mine.keys() == theirs.keys()
         for layer in theirs:
-            torch.testing.assert_close(mine[layer], theirs[layer], rtol=0, atol=tolerance)
+            compare(mine[layer], theirs[layer])
 
 
 @pytest.mark.parametrize("engine", [backwards, repeating, through_pickle, in_threads])
 def test_every_map_gives_the_same_numbers(monkeypatch, flow, z, engine):
     expected = statistics(flow, z)
     monkeypatch.setattr(survey, "SHARD", 16)  # a multiple of the batch, so even the roundings are the same
-    assert_same(statistics(flow, z, map=engine), expected)
+    assert_same(statistics(flow, z, map=engine), expected, identical)
 
 
 def test_a_process_pool_gives_the_same_numbers(monkeypatch, flow, z):
     expected = statistics(flow, z)
     monkeypatch.setattr(survey, "SHARD", 40)
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        assert_same(statistics(flow, z, map=pool.map), expected, 1e-6)
+        assert_same(statistics(flow, z, map=pool.map), expected)
         with pytest.raises(ValueError, match="not finite"):
             survey.thresholds(flow, torch.full_like(z, torch.nan), map=pool.map)
 
@@ -230,7 +235,7 @@ def test_shards_are_bounded_cover_every_row_once_and_change_nothing(monkeypatch,
         return builtins.map(function, shards, starts)
 
     monkeypatch.setattr(survey, "SHARD", size)
-    assert_same(statistics(flow, z, map=watching)[:3], expected[:3], 3e-6)
+    assert_same(statistics(flow, z, map=watching)[:3], expected[:3])
     assert all(sum(pieces) == 70 and max(pieces) <= size for pieces in sizes) and len(sizes) == 4
 
 
@@ -238,16 +243,14 @@ def test_shards_are_bounded_cover_every_row_once_and_change_nothing(monkeypatch,
 def test_the_batch_size_and_the_order_change_nothing(flow, z, batch):
     expected = statistics(flow, z)
     other = Flow(flow.network, batch)
-    assert_same(statistics(other, z)[:3], expected[:3], 3e-6)
+    assert_same(statistics(other, z)[:3], expected[:3])
     order = torch.randperm(70, generator=torch.Generator().manual_seed(3))
     levels, rates, maxima, tops = statistics(other, z[order])
     maxima = {layer: values[order.argsort()] for layer, values in maxima.items()}
-    assert_same([levels, rates, maxima], expected[:3], 3e-6)
+    assert_same([levels, rates, maxima], expected[:3])
     for layer, rows in tops.items():  # the same images, up to what rounding swaps
         values = expected[2][layer].T
-        torch.testing.assert_close(
-            values.gather(1, order[rows]), values.gather(1, expected[3][layer]), rtol=0, atol=3e-6
-        )
+        close(values.gather(1, order[rows]), values.gather(1, expected[3][layer]))
 
 
 def test_the_survey_leaves_its_inputs_alone(flow, z):

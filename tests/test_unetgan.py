@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from helpers.flow import Flow
 from helpers.networks import unetgan, unetgan_blocks
+from tests.rounding import close
 from tools.train import unetgan as train_unetgan
 
 
@@ -111,7 +112,7 @@ def naive_discriminator(w, images, depth):
 def test_generator_equals_the_written_out_forward_pass(generator):
     z = torch.randn(5, 9)
     expected, _ = naive_generator(generator.state_dict(), z, blocks=3)
-    torch.testing.assert_close(generator(z).double(), expected, rtol=1e-4, atol=1e-5)
+    close(generator(z), expected)
     assert generator(z).shape == (5, 3, 32, 32) and generator.resolution == 32
     assert generator(z).std() > 0.1  # a golden of zeros would say nothing
 
@@ -121,8 +122,8 @@ def test_discriminator_equals_the_written_out_forward_pass(discriminator):
     images = torch.randn(4, 3, 32, 32)
     score, maps = naive_discriminator(discriminator.state_dict(), images, depth=3)
     ours = discriminator.both(images)
-    torch.testing.assert_close(ours[0].double(), score, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(ours[1].double(), maps, rtol=1e-4, atol=1e-5)
+    close(ours[0], score)
+    close(ours[1], maps)
     assert torch.equal(discriminator(images), ours[0])
     assert ours[0].shape == (4,) and ours[1].shape == (4, 32, 32) and discriminator.resolution == 32
 
@@ -192,9 +193,9 @@ def test_layers_are_the_convolutions_outputs_and_end_in_the_image(generator):
     assert [flow.units(layer) for layer in range(1, 9)] == [12, 10, 10, 8, 8, 6, 6, 3]
     assert [flow.resolution(layer) for layer in range(1, 9)] == [4, 8, 8, 16, 16, 32, 32, 32]
     for layer, h in flow.record(z, range(1, 9)).items():
-        torch.testing.assert_close(h.double(), expected[layer], rtol=1e-4, atol=1e-5)
+        close(h, expected[layer])
     assert (flow.record(z, [3])[3] < 0).any()  # pre-activations
-    torch.testing.assert_close(flow.generate(z), generator(z), rtol=0, atol=1e-6)
+    close(flow.generate(z), generator(z))
 
 
 @torch.no_grad()
@@ -204,9 +205,9 @@ def test_a_state_resumes_from_every_layer(generator):
     for layer in range(1, flow.n_layers):
         state = flow.state(z, layer)
         assert all(len(value) == 5 for value in state.extras.values())
-        torch.testing.assert_close(flow.resume(state), images, rtol=0, atol=1e-6)
+        close(flow.resume(state), images)
         further = flow.advance(state, flow.n_layers - 1)
-        torch.testing.assert_close(flow.resume(further), images, rtol=0, atol=1e-6)
+        close(flow.resume(further), images)
 
 
 @torch.no_grad()
@@ -217,7 +218,7 @@ def test_an_edit_leaves_the_shortcut_alone(generator):
     _, layers = naive_generator(w, z, blocks=3)
     h = naive_layer(w, "blocks.0.0.conv_sc", double(layers[1]))  # all that is left of block 0
     inner = double(torch.relu(naive_norm(w, "blocks.1.0.bn1", h, z.double())))
-    torch.testing.assert_close(nothing.double(), naive_layer(w, "blocks.1.0.conv1", inner), rtol=1e-4, atol=1e-5)
+    close(nothing, naive_layer(w, "blocks.1.0.conv1", inner))
 
 
 @torch.no_grad()
@@ -226,10 +227,10 @@ def test_eval_does_not_depend_on_the_batch(generator, discriminator):
     together = generator(z)
     scores, maps = discriminator.both(together)
     for size in (1, 7, 32):
-        torch.testing.assert_close(torch.cat([generator(part) for part in z.split(size)]), together, rtol=0, atol=1e-5)
+        close(torch.cat([generator(part) for part in z.split(size)]), together)
         parts = [discriminator.both(part) for part in together.split(size)]
-        torch.testing.assert_close(torch.cat([score for score, _ in parts]), scores, rtol=1e-5, atol=1e-4)
-        torch.testing.assert_close(torch.cat([values for _, values in parts]), maps, rtol=1e-5, atol=1e-4)
+        close(torch.cat([score for score, _ in parts]), scores)
+        close(torch.cat([values for _, values in parts]), maps)
 
 
 def test_eval_changes_no_buffer_and_training_does(generator, discriminator):
@@ -282,11 +283,11 @@ def test_standing_statistics_are_the_pooled_moments(generator):
         h = (records[2 * i + 3] + shortcut).float()
         for name, x in checks + ([("output_layer.0", h)] if i == 2 else []):
             values = x.transpose(0, 1).flatten(1)
-            torch.testing.assert_close(w[f"{name}.stored_mean"], values.mean(1), rtol=1e-4, atol=1e-4)
-            torch.testing.assert_close(w[f"{name}.stored_var"], values.var(1), rtol=1e-4, atol=1e-4)
+            close(w[f"{name}.stored_mean"], values.mean(1))
+            close(w[f"{name}.stored_var"], values.var(1))
     twin = unetgan.standing_statistics(copy.deepcopy(generator), z, batch=40)
     for key, value in twin.state_dict().items():
-        torch.testing.assert_close(value, w[key], rtol=1e-5, atol=1e-5)
+        close(value, w[key])
     # Where one batch holds all latents, training mode sees the same moments.
     torch.testing.assert_close(twin.train()(z), flow.generate(z), rtol=0, atol=1e-2)
 
@@ -300,7 +301,7 @@ def test_standing_statistics_refuse_other_latents(generator):
 def test_networks_run_on_every_device(device, generator, discriminator):
     z = torch.randn(3, 9)
     images = copy.deepcopy(generator).to(device)(z.to(device))
-    torch.testing.assert_close(images.cpu(), generator(z), rtol=1e-4, atol=1e-4)
+    close(images.cpu(), generator(z))
     scores, maps = copy.deepcopy(discriminator).to(device).both(images)
     expected = discriminator.both(generator(z))
     torch.testing.assert_close(scores.cpu(), expected[0], rtol=1e-3, atol=1e-3)
@@ -347,4 +348,4 @@ def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch):
     twin = unetgan.Generator(**unetgan.sizes(load_file(frozen))).eval()
     twin.load_state_dict(load_file(frozen))
     z = torch.randn(3, 5)
-    torch.testing.assert_close(twin(z), resumed.average(z), rtol=0, atol=1e-5)
+    close(twin(z), resumed.average(z))
