@@ -128,6 +128,14 @@ def test_joined_layers_keep_what_is_known(flow, classes, found):
     assert torch.equal(both[2], two[2]) and torch.equal(both.normals[1][0], found.normals[1][0])
 
 
+def test_some_layers_can_be_kept(found):
+    one = found.only([3])
+    assert list(one) == [3] and torch.equal(one[3], found[3]) and one.counts == found.counts and one.ids == found.ids
+    assert torch.equal(one.standardised()[3], found.standardised()[3]) and list(one.lowest) == [3]
+    with pytest.raises(KeyError):
+        found.only([2])
+
+
 def test_the_lowest_value_tells_a_relu_from_a_leaky_one(flow, classes, found):
     torch.manual_seed(0)
     relu = Flow.from_module(Dcgan(), ["main.2", "main.5"], (6, 1, 1))

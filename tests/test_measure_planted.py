@@ -1,12 +1,19 @@
 from collections import Counter
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 
+from helpers import units
+from helpers.evidence import ground_truth
+from helpers.flow import Flow
+from helpers.latents import latents
+from helpers.networks import pggan
 from helpers.worlds import planted
+from tests.networks import tiny_generator
 from tools.measure.planted import __main__ as tool
-from tools.measure.planted import settings, shared
+from tools.measure.planted import corrections, finding, settings, shared, shifting
 from tools.measure.planted.measure import masking, measure, ranking_rows
 from tools.measure.planted.summary import summary
 
@@ -26,7 +33,7 @@ def test_every_setting_has_twenty_plantings():
 
 
 def rows_of(condition):
-    return [("finding", "DS", "exact", 200, "planted layer", "average precision", condition[0] / 3)]
+    return [settings.Row("finding", "average precision", condition[0] / 3, "DS", "exact", 200, "planted layer")]
 
 
 def test_the_run_goes_on_where_it_was(tmp_path, monkeypatch):
@@ -56,13 +63,26 @@ def test_a_setting_that_cannot_be_planted_is_told_and_not_tried_again(monkeypatc
 
     def refuses(flow, z, layers, count, kind, strength, rate, seed):
         tried.append(seed)
-        raise ValueError("too few units")
+        raise planted.Refused("too few units")
 
     monkeypatch.setattr(planted, "plant", refuses)
     monkeypatch.setitem(shared.SHARED, "domain", type("Domain", (), {"flow": None}))
     monkeypatch.setitem(shared.SHARED, "plant", None)
-    assert measure((7, 3, "stain", 4.0, 0.2, False)) == [("planting", "", "", 0, "", "refused", shared.TRIES)]
-    assert tried == [7 + 1000 * n for n in range(shared.TRIES)]
+    for how in (measure, shifting.measure):
+        tried.clear()
+        assert how((7, 3, "stain", 4.0, 0.2, False)) == [settings.Row("planting", "refused", shared.TRIES)]
+        assert tried == [7 + 1000 * n for n in range(shared.TRIES)]
+
+
+def test_a_mistake_is_not_taken_for_a_refusal(monkeypatch):
+    def breaks(*given, **named):
+        raise ValueError("latents must have shape (B, 128), got (B, 9)")
+
+    monkeypatch.setattr(planted, "plant", breaks)
+    monkeypatch.setitem(shared.SHARED, "domain", type("Domain", (), {"flow": None}))
+    monkeypatch.setitem(shared.SHARED, "plant", None)
+    with pytest.raises(ValueError, match="latents must have shape"):
+        measure((7, 3, "stain", 4.0, 0.2, False))
 
 
 def test_findings_are_average_precisions_by_scope():
@@ -76,12 +96,12 @@ def test_findings_are_average_precisions_by_scope():
     scores = {layer: torch.zeros(4) for layer in settings.LAYERS}
     scores[3] = torch.tensor([0.9, 0.2, 0.5, 0.1])  # planted ones come first and third
     scores[4] = torch.full((4,), 2.0)  # what lies behind shows the defect even better
-    rows = {(r[1], r[4]): r[6] for r in ranking_rows(Planting, 3, {("DS", "exact", 200): scores})}
+    rows = {(r.method, r.scope): r.value for r in ranking_rows(Planting, 3, {("DS", "exact", 200): scores})}
     assert rows["DS", "planted layer"] == pytest.approx((1 + 2 / 3) / 2)
     assert rows["DS", "up to the planted layer"] == pytest.approx((1 + 2 / 3) / 2)
     assert rows["DS", "all layers"] == pytest.approx((1 / 5 + 2 / 7) / 2)
     alone = ranking_rows(Planting, 3, {("ablation effect", "firm", 200): {3: scores[3]}})
-    assert [r[4] for r in alone if r[1] == "ablation effect"] == ["planted layer"]
+    assert [r.scope for r in alone if r.method == "ablation effect"] == ["planted layer"]
     assert 0.3 < rows["random", "planted layer"] < 0.9 and rows["random", "all layers"] < 0.4
 
 
@@ -98,7 +118,7 @@ def test_masks_are_compared_with_the_exact_regions():
     class Test:
         images, regions = torch.zeros(2, 3, 4, 4), inside
 
-    rows = {(r[2], r[5]): r[6] for r in masking(Test, torch.arange(2), None, {200: Learned()}, ["firm"])}
+    rows = {(r.masks, r.measure): r.value for r in masking(Test, torch.arange(2), None, {200: Learned()}, ["firm"])}
     assert rows == {
         ("firm", "pointing game"): 0.5,
         ("firm", "IoU"): 0.25,
@@ -134,3 +154,74 @@ def test_the_summary_counts_seeds_and_compares_strengths_on_the_same_plantings()
     )
     assert found.loc["missing"].tolist() == [0.5, 2]
     assert found.loc["strength 4.0"].tolist() == pytest.approx([0.3, 2])
+
+
+class Everywhere:
+    """Masks that are learned from nothing: the whole image, or nothing of it."""
+
+    def __init__(self, value=1.0):
+        self.value = value
+
+    def cams(self, maps, images, name):
+        return torch.full((len(images), *images.shape[2:]), self.value)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """A planting in a random generator of six layers, with what is known of ranked and of held-out images."""
+    for module in (corrections, shifting, finding):
+        monkeypatch.setattr(module, "LAYERS", range(1, 7))
+    monkeypatch.setitem(shared.SHARED, "domain", SimpleNamespace(maps=lambda images: images))
+    flow, z = Flow(pggan.Layers(tiny_generator())), latents(range(120), 9)
+    planting = planted.plant(flow, z, (4,), 2, strength=20.0, area=(0, 1))
+
+    def seen(ids):
+        z = latents(ids, 9)
+        found = SimpleNamespace(z=z, truth=flow.generate(z), images=planting.flow.generate(z), fires=planting.fires(z))
+        found.regions = planted.regions(found.images, found.truth)
+        found.artifact = found.regions.float().mean(dim=(1, 2)) > planted.SIZE
+        return found
+
+    return planting, seen(range(200, 260)), seen(range(300, 360))
+
+
+def made_up(flow, masks):
+    """Scores by every method, without those by learned masks if there are none."""
+    scores = {("DS", "exact", 200): 0, ("FD", "", 0): 1, ("activation rate", "", 0): 2}
+    scores |= {("DS", "firm", 200): 3, ("ablation effect", "firm", 200): 4} if masks else {}
+    return {name: units.random_scores(flow, seed, range(1, 7)) for name, seed in scores.items()}
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_corrections_go_on_without_learned_masks(small, masks):
+    planting, rank, test = small
+    shown = test.artifact.nonzero().flatten()[:8]
+    given = made_up(planting.flow, masks), Everywhere(float(masks)), rank, rank.images, test, shown, test.images[shown]
+    rows = corrections.corrections(planting, 4, *given)
+    found = {(r.method, r.scope): r.value for r in rows if r.measure == "PSNR"}
+    assert len(rows) == 5 * (13 if masks else 7) and all(r.part == "correction" and r.labels == 200 for r in rows)
+    assert ({name for name, _ in found} >= {"sequential", "local, tuned on the truth"}) == masks
+    truth = ground_truth.psnr(test.images[shown], test.truth[shown]).clamp_max(99).mean()
+    assert found["none", "image"] == pytest.approx(float(truth), rel=1e-5) and found["none", "normal images"] == 99
+    left = {r.method: r.value for r in rows if r.measure == "defect left"}
+    assert left["none"] == 1 and left["ablate the planted units"] < 0.9
+
+
+def test_a_shift_of_planted_units_is_found_and_measured(small, monkeypatch):
+    planting, rank, test = small
+    found = shifting.differences(planting.flow, rank, 50)
+    bad, good = ((rank.artifact, ~rank.fires)[i] & (torch.arange(60) < 50) for i in (0, 1))
+    by_hand = units.differences(planting.flow, rank.z[bad], rank.z[good], range(1, 7))
+    assert found.counts == by_hand.counts and torch.equal(found[4], by_hand[4])
+    scores = shifting.scored(found)
+    s = found.standardised()[4].abs()
+    assert float(scores["|D| / s, largest of the places"][4][3]) == float(s[3].max())
+    signed, unsigned = scores["D / s, unit mean"][4], scores["|D| / s, unit mean"][4]
+    assert torch.equal(signed.abs(), unsigned) and (signed < 0).any()
+    ways = shifting.ways(planting, 4, found, rank)
+    shown = test.artifact.nonzero().flatten()[:8]
+    rows = corrections.likeness(planting.flow, ways, Everywhere(), test, shown, test.images[shown])
+    found = {(r.method, r.scope): r.value for r in rows if r.measure == "PSNR"}
+    assert len(rows) == 5 * len(ways) and found["none", "normal images"] == 99
+    assert found["ablate the planted units in exact masks", "image"] > found["none", "image"] + 1
+    assert found["shift of layer 1", "normal images"] < 99

@@ -36,6 +36,11 @@ class Differences(dict):
             out[layer] = torch.where(found == 0, 0.0, found / s).float()
         return out
 
+    def only(self, layers):
+        """Keep some of the layers. Raises KeyError for one that is not there."""
+        parts = [{k: part[k] for k in layers} for part in (self, self.artifacts, self.normals)]
+        return Differences(*parts, self.counts, {k: self.lowest[k] for k in layers}, self.ids)
+
     def joined(self, other):
         """Return the layers of both, which the same images were seen in."""
         parts = [{**getattr(self, name), **getattr(other, name)} for name in ("artifacts", "normals")]

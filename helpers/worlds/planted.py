@@ -24,6 +24,10 @@ TRIALS = 24  # images on which a candidate has to show what it draws
 BLUR = (0.25, 0.5, 0.25)
 
 
+class Refused(ValueError):
+    """Too few units of a layer draw a local, visible defect: another seed or setting may do."""
+
+
 class Leaving(nn.Module):
     """The additional weights that leave a layer's planted units, read only where these exceed their levels."""
 
@@ -94,7 +98,8 @@ def plant(flow, z, layers=(6,), count=4, kind="stain", strength=6.0, rate=0.35, 
     push, in root mean squares of what the next convolution puts out. rate: share of the images in which a planted unit
     fires, between 0 and 1; all planted units fire in equally many. seed: of units and directions.
     Returns a Planting. Raises ValueError for an unknown kind, arguments out of range, a layer that is not there or that
-    no convolution reads, more units than the layer has, or if too few units qualify; TypeError for another generator.
+    no convolution reads, or more units than the layer has, and `Refused` if too few units qualify; TypeError for
+    another generator.
     Explained in notebook 07.
     """
     layers = _checked(flow, layers, count, kind, strength, rate)
@@ -116,7 +121,7 @@ def plant(flow, z, layers=(6,), count=4, kind="stain", strength=6.0, rate=0.35, 
             if _visible(one, z[rows]):
                 chosen.append(unit)
         if len(chosen) < count:
-            raise ValueError(
+            raise Refused(
                 f"only {len(chosen)} of layer {layer}'s {len(levels)} units draw a local, visible defect, {count} are "
                 "wanted: ask for fewer, for more strength, or for another layer"
             )

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from helpers import gradcam, units
 from helpers.evidence import ground_truth
 from helpers.flow import State
-from tools.measure.planted.settings import LABELS, LAYERS, MASKS, USUAL
+from tools.measure.planted.settings import LABELS, LAYERS, MASKS, USUAL, Row
 from tools.measure.planted.shared import SHARED, Masks
 
 PASSED = ("maxima", "shares")
@@ -57,24 +57,19 @@ def reasons(planting, layer, scores):
     intruders = first[others[first]]
     behind = torch.cat([torch.full((len(s),), k > layer) for k, s in scores.items()])
     last = behind[torch.cat(list(scores.values())).argsort(descending=True)[:20]].float().mean()
+    here = "planted layer"
+    nearest, any_other = likeness[:, others].amax(1).mean(), likeness[:, others].amax(0).mean()
+    exact = {"method": "DS", "masks": "exact", "labels": USUAL}
     rows = [
-        (
-            "why",
-            "",
-            "",
-            0,
-            "planted layer",
-            "likeness of a planted unit's nearest other",
-            likeness[:, others].amax(1).mean(),
-        ),
-        ("why", "", "", 0, "planted layer", "likeness of any other", likeness[:, others].amax(0).mean()),
-        ("why", "DS", "exact", USUAL, "planted layer", "intruders", torch.tensor(len(intruders) / len(first))),
-        ("why", "DS", "exact", USUAL, "all layers", "share of the top 20 behind the planted layer", last),
+        Row("why", "likeness of a planted unit's nearest other", float(nearest), scope=here),
+        Row("why", "likeness of any other", float(any_other), scope=here),
+        Row("why", "intruders", len(intruders) / len(first), scope=here, **exact),
+        Row("why", "share of the top 20 behind the planted layer", float(last), scope="all layers", **exact),
     ]
     if len(intruders):
-        near = likeness[:, intruders].amax(0).mean()
-        rows.append(("why", "DS", "exact", USUAL, "planted layer", "likeness of intruders", near))
-    return [(*row[:-1], float(row[-1])) for row in rows]
+        near = float(likeness[:, intruders].amax(0).mean())
+        rows.append(Row("why", "likeness of intruders", near, scope=here, **exact))
+    return rows
 
 
 def precisions(scores, planted_units, layer):

@@ -4,7 +4,7 @@ from helpers import gradcam, survey, units
 from helpers.evidence import ground_truth
 from tools.measure.planted.corrections import corrections
 from tools.measure.planted.finding import effects, overlapping, precisions, reasons, surveyed
-from tools.measure.planted.settings import LAYERS, MASKS, PROBES, USUAL
+from tools.measure.planted.settings import LAYERS, MASKS, PROBES, USUAL, Row
 from tools.measure.planted.shared import SHARED, Images, attempts
 
 
@@ -12,10 +12,10 @@ def measure(condition):
     """Measure one planting: its rows, without the keys."""
     seed, layer, kind, strength, rate, full = condition
     planting, check, refused = attempts(layer, kind, strength, rate, seed)
-    rows = [("planting", "", "", 0, "", "refused", refused)]
+    rows = [Row("planting", "refused", refused)]
     if planting is None:  # stored, too: a setting that cannot be planted is not tried again
         return rows
-    rows[:0] = [("planting", "", "", 0, "", k, v) for k, v in check._asdict().items() if k != "accepted"]
+    rows[:0] = [Row("planting", k, v) for k, v in check._asdict().items() if k != "accepted"]
     rank = Images(planting, "rank")
     maps = SHARED["rank", "maps"].clone()
     maps[rank.fires] = SHARED["domain"].maps(rank.images[rank.fires])
@@ -57,11 +57,11 @@ def ranking_rows(planting, layer, scores):
     rows = []
     for (method, masks, labels), score in scores.items():
         for scope, value in precisions(score, planting.units, layer).items():
-            rows.append(("finding", method, masks, labels, scope, "average precision", value))
+            rows.append(Row("finding", "average precision", value, method, masks, labels, scope))
     draws = [precisions(units.random_scores(planting.flow, s, LAYERS), planting.units, layer) for s in range(20)]
     for scope in draws[0]:
         value = sum(d[scope] for d in draws) / len(draws)
-        rows.append(("finding", "random", "", 0, scope, "average precision", value))
+        rows.append(Row("finding", "average precision", value, "random", scope=scope))
     return rows
 
 
@@ -78,6 +78,6 @@ def masking(test, shown, seen, learned, names):
                 masks.float().mean(dim=(1, 2)),
             )
             for measured, value in zip(("pointing game", "IoU", "area"), values):
-                rows.append(("masks", "", name, labels, "", measured, float(value.float().mean())))
-    rows.append(("masks", "", "exact", 0, "", "area", float(inside.float().mean())))
+                rows.append(Row("masks", measured, float(value.float().mean()), masks=name, labels=labels))
+    rows.append(Row("masks", "area", float(inside.float().mean()), masks="exact"))
     return rows

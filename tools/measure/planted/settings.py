@@ -1,4 +1,6 @@
-"""What is planted and on which ids it is measured."""
+"""What is planted and on which ids it is measured, and what a measured figure is."""
+
+from typing import NamedTuple
 
 from helpers import domains
 from helpers.worlds import planted
@@ -13,7 +15,22 @@ PROBES = 12  # images that the ablation effect is measured on
 MASKS = ("local", "firm", "gradcam", "corrupt")
 FIRST = 100  # seeds below were looked at while this was written
 KEYS = ["seed", "layer", "kind", "strength", "rate"]
-COLUMNS = [*KEYS, "part", "method", "masks", "labels", "scope", "measure", "value"]
+
+
+class Row(NamedTuple):
+    """One figure of a planting."""
+
+    part: str  # "planting", "finding", "masks", "correction" or "why"
+    measure: str
+    value: float
+    method: str = ""
+    masks: str = ""  # by which masks
+    labels: int = 0  # how many labels; 0 where none are used
+    scope: str = ""  # which layers, or which pixels
+
+
+FIELDS = ["part", "method", "masks", "labels", "scope", "measure", "value"]  # in the order of the file
+COLUMNS = [*KEYS, *FIELDS]
 
 
 def conditions(seeds):

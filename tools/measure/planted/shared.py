@@ -42,7 +42,7 @@ def attempts(layer, kind, strength, rate, seed):
             planting = planted.plant(
                 flow, SHARED["plant"], (layer,), count, kind, strength, rate, seed=seed + 1000 * refused
             )
-        except ValueError:
+        except planted.Refused:
             continue
         check = planted.check(planting, SHARED["fresh"])
         if check.accepted:
