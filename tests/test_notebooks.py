@@ -14,7 +14,7 @@ from PIL import Image
 
 from helpers import exercises
 from tools.build import notebook_rules as rules
-from tools.build import notebooks
+from tools.build import notebooks, storing
 
 STORED = rules.paths()
 
@@ -235,9 +235,9 @@ def test_shrink_turns_the_largest_pictures_to_256_colours_only_as_needed():
     nb = new_notebook(cells=[new_code_cell("", outputs=[output]) for output in outputs])
     modes = lambda nb: [Image.open(BytesIO(base64.b64decode(c.outputs[0].data["image/png"]))).mode for c in nb.cells]  # noqa: E731
     free = copy.deepcopy(nb)
-    notebooks.shrink(free, budget=10**9)
+    storing.shrink(free, budget=10**9)
     assert modes(free) == ["RGB", "RGB"]
-    notebooks.shrink(nb, budget=100_000)
+    storing.shrink(nb, budget=100_000)
     assert modes(nb) == ["RGB", "P"] and len(nbformat.writes(nb)) < 100_000
 
 

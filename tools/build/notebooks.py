@@ -8,7 +8,6 @@ NAME is the beginning of a notebook's name, such as 03; without it, all are mean
 """
 
 import argparse
-import base64
 import contextlib
 import json
 import logging
@@ -18,153 +17,17 @@ import re
 import sys
 import tempfile
 import time
-from io import BytesIO
 from pathlib import Path
 
 import nbformat
-from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
-from jupyter_client.manager import AsyncKernelManager
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-from PIL import Image
 
-import helpers
 from helpers import env
 from tools.build import notebook_rules as rules
+from tools.build.kernels import FAILURES, execute, kernel, peak_bytes, widget_errors
+from tools.build.storing import clean, shrink
 
 TIMES = rules.FOLDER / "times.json"
 PAGES = env.ROOT / "executed"
-KEPT = ("text/plain", "text/html", "text/markdown", "text/latex", "image/png", "image/svg+xml")
-PEAK = """
-try:
-    with open("/proc/self/status") as _status:
-        print(next(int(line.split()[1]) for line in _status if line.startswith("VmHWM")) * 1024)
-except OSError:
-    import resource, sys
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
-"""
-
-
-class ThisPython(KernelSpecManager):
-    """Find one kernel only: the Python that runs this tool, whatever kernels the machine has."""
-
-    def get_kernel_spec(self, kernel_name):
-        """Describe the kernel, for any name."""
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
-        return KernelSpec(argv=argv, display_name="Python 3", language="python")
-
-
-@contextlib.contextmanager
-def kernel(nb, timeout=600, **settings):
-    """Start a clean kernel for a notebook: a context that gives the nbclient client.
-
-    timeout: seconds per cell. settings: environment variables. The kernel works in notebooks/, without progress
-    bars, with a configuration folder of its own; what its cells show lands in `nb`.
-    """
-    with tempfile.TemporaryDirectory() as own:
-        paths = os.pathsep.join(filter(None, (str(env.ROOT), os.environ.get("PYTHONPATH"))))
-        inherited = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
-        fixed = {"HELPERS_PROGRESS": "0", "IPYTHONDIR": own, "PYTHONPATH": paths}
-        manager = AsyncKernelManager(kernel_spec_manager=ThisPython(), kernel_name="python3")
-        resources = {"metadata": {"path": str(rules.FOLDER)}}
-        client = NotebookClient(nb, km=manager, timeout=timeout, resources=resources)
-        with client.setup_kernel(env={**inherited, **fixed, **settings}):
-            yield client
-
-
-def execute(client, nb):
-    """Run a notebook's cells in a kernel, top to bottom; returns seconds. Raises CellExecutionError."""
-    began = time.perf_counter()
-    client.nb = nb
-    for index, cell in enumerate(nb.cells):
-        client.execute_cell(cell, index)
-    return time.perf_counter() - began
-
-
-def peak_bytes(client):
-    """Return the most memory that a kernel ever held, in bytes."""
-    probe = nbformat.v4.new_code_cell(PEAK)
-    client.nb.cells.append(probe)
-    client.execute_cell(probe, len(client.nb.cells) - 1)
-    client.nb.cells.pop()
-    return int(probe.outputs[0].text)
-
-
-def widget_errors(client, nb):
-    """List errors that no cell reported: in output widgets, and tracebacks on stderr."""
-    shown = [output for state in client.widget_state.values() for output in state.get("outputs", [])]
-    found = [f"{output['ename']}: {output['evalue']}" for output in shown if output["output_type"] == "error"]
-    streams = [output for cell in rules.code_cells(nb) for output in cell.outputs if output.output_type == "stream"]
-    return found + [stream.text for stream in streams if "Traceback (most recent call last)" in stream.text]
-
-
-def clean(nb, replaced):
-    """Keep of an executed notebook only what a reader sees: text and pictures, no state, times, paths or versions.
-
-    replaced: {machine path: what to write instead}.
-    """
-    nb.metadata = nbformat.from_dict(
-        {
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"},
-            "helpers": {"version": helpers.__version__, "source_sha256": rules.source_sha256(nb)},
-        }
-    )
-    for cell in nb.cells:
-        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k in ("tags", "jupyter")})
-        if cell.cell_type == "code":
-            cell.outputs = [output for output in map(_cleaned, cell.outputs) if output]
-            for output in cell.outputs:
-                _rename(output, replaced)
-
-
-def _cleaned(output):
-    if output.output_type == "stream":
-        return output if output.name == "stdout" else None
-    if output.output_type == "error":  # the frames name files of this machine
-        output.traceback = [f"{output.ename}: {output.evalue}"]
-        return output
-    if any("widget" in kind for kind in output.data):
-        return None  # the static picture above it stays
-    output.data = {kind: data for kind, data in output.data.items() if kind in KEPT}
-    output.metadata = {}
-    return output if output.data else None
-
-
-def _rename(output, replaced):
-    for old, new in replaced.items():
-        if output.output_type == "stream":
-            output.text = output.text.replace(old, new)
-        elif output.output_type == "error":
-            output.evalue = output.evalue.replace(old, new)
-            output.traceback = [line.replace(old, new) for line in output.traceback]
-        else:
-            texts = {kind: text.replace(old, new) for kind, text in output.data.items() if kind != "image/png"}
-            output.data.update(texts)
-
-
-def shrink(nb, budget=rules.BUDGET):
-    """Store pictures as small as is needed: all without loss first, then the largest ones in 256 colours."""
-    outputs = [
-        output for cell in rules.code_cells(nb) for output in cell.outputs if "image/png" in output.get("data", {})
-    ]
-    for output in outputs:
-        _recode(output, lambda picture: picture)
-    for output in sorted(outputs, key=lambda output: -len(output.data["image/png"])):
-        if len(nbformat.writes(nb)) <= 0.97 * budget:
-            break
-        # No dithering: its noise would cost more bytes than the colours save.
-        _recode(output, lambda picture: picture.quantize(256, dither=Image.Dither.NONE))
-
-
-def _recode(output, change):
-    before = base64.b64decode(output.data["image/png"])
-    picture = Image.open(BytesIO(before)).convert("RGBA")
-    page = Image.new("RGBA", picture.size, "white")
-    buffer = BytesIO()
-    change(Image.alpha_composite(page, picture).convert("RGB")).save(buffer, "PNG", optimize=True)
-    if len(buffer.getvalue()) < len(before):
-        output.data["image/png"] = base64.b64encode(buffer.getvalue()).decode()
 
 
 def build(names):
@@ -179,7 +42,7 @@ def build(names):
                 with kernel(nb, HELPERS_CACHE=cache, SMOKE="0") as client:
                     seconds, peak = execute(client, nb), peak_bytes(client)
                     hidden = widget_errors(client, nb)
-            except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+            except FAILURES as error:
                 hidden = [str(error)]
             if hidden:
                 failures += 1
@@ -245,7 +108,7 @@ def run(names):
         try:
             with kernel(nb) as client:
                 print(f"{path.stem}: {execute(client, nb):.0f} s, peak {peak_bytes(client) / 2**20:.0f} MB", flush=True)
-        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        except FAILURES as error:
             failures += 1
             print(f"{path.stem} failed: {error}")
         clean(nb, {})
