@@ -14,6 +14,8 @@ from helpers.corrections import amounts
 from helpers.corrections.amounts import AMOUNTS, latent_direction, smallest_step  # noqa: F401
 from helpers.corrections.differences import Differences, over_places
 from helpers.corrections.edits import Edits, LocalScale, Scale, Shift, Zero
+from helpers.corrections.files import read as read_edits  # noqa: F401
+from helpers.corrections.files import write as write_edits  # noqa: F401
 
 
 def ablate(layer, units):
