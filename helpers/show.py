@@ -161,7 +161,8 @@ def bars(values, xlabel="", title=None, reference=None, height=None):
         if interval:
             ax.plot(interval, (i, i), color=colour, linewidth=2.2, solid_capstyle="butt")
         ax.plot(value, i, _MARKERS[i % len(_MARKERS)], color=colour, markersize=7)
-        ax.annotate(f"{value:.3g}", (value, i), (0, 7), textcoords="offset points", ha="center", fontsize=8)
+        said = ax.annotate(f"{value:.3g}", (value, i), (0, 7), textcoords="offset points", ha="center", fontsize=8)
+        said.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})  # legible on the reference line
     for name, x in (reference or {}).items():
         ax.axvline(x, color=GREY, linestyle="--", label=name)
     ax.set_yticks(range(len(values)), list(values))

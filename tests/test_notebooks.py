@@ -38,10 +38,10 @@ def small():
     """A notebook with all that the rules speak of."""
     says = new_markdown_cell
     cells = [
-        says("# 01 - Small\n\nWhat it is for."),
+        says("# 01 - Small\n\nWhat it is for.\n\n![Noise](../docs/figures/01.png)"),
         code("import os, sys\nimport ipywidgets as W\nprint('here', os.getcwd())", "parameters"),
         says("A picture, and a word on stderr."),
-        code("print('careful', file=sys.stderr)\nfrom PIL import Image\nImage.effect_noise((64, 64), 50)"),
+        code("print('careful', file=sys.stderr)\nfrom PIL import Image\nImage.effect_noise((64, 64), 50)", "key"),
         says("A slider."),
         code("W.IntSlider(description='n')"),
         says("## Exercise"),
@@ -55,16 +55,19 @@ def small():
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(rules, "FOLDER", tmp_path)
-    monkeypatch.setattr(notebooks, "TIMES", tmp_path / "times.json")
-    monkeypatch.setattr(notebooks.env, "ROOT", tmp_path)
-    return tmp_path
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    monkeypatch.setattr(rules, "FOLDER", folder)
+    monkeypatch.setattr(notebooks, "TIMES", folder / "times.json")
+    monkeypatch.setattr(notebooks.env, "ROOT", folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
 def built_once(tmp_path_factory):
     """The small notebook, executed and stored by `build`, once for all tests of this module."""
-    folder = tmp_path_factory.mktemp("notebooks")
+    folder = tmp_path_factory.mktemp("suite") / "notebooks"
+    folder.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rules, "FOLDER", folder)
         patch.setattr(notebooks, "TIMES", folder / "times.json")
@@ -124,6 +127,10 @@ FAULTS = {
     "headings of level 1": lambda nb: nb.cells[2].update(source="# Another title"),
     "must begin and end with a markdown cell": lambda nb: nb.cells.pop(0),
     "links to the other notebooks": lambda nb: nb.cells[-1].update(source="The end."),
+    "first cell shows no key figure": lambda nb: nb.cells[3].metadata.clear(),
+    "shows no key figure": lambda nb: nb.cells[0].update(source=nb.cells[0].source.replace("01.png", "02.png")),
+    "not the one that its cell shows": lambda nb: nb.cells[3].outputs[-1].data.update({"image/png": noise(64, 1)}),
+    "no link to 02_more": lambda nb: None,
     "has no solution or check": lambda nb: nb.cells[9].update(source="no solution"),
     "has no solution or check: add a code cell tagged check": lambda nb: nb.cells[8].metadata.update(tags=[]),
 }
@@ -132,7 +139,8 @@ FAULTS = {
 @pytest.mark.parametrize("message", FAULTS)
 def test_rules_notice(built, built_once, message):
     FAULTS[message](built)
-    assert any(message in problem for problem in rules.problems(built, built_once, [built_once]))
+    every = [built_once, built_once.with_name("02_more.ipynb")]
+    assert any(message in problem for problem in rules.problems(built, built_once, every))
 
 
 def test_rules_notice_a_notebook_that_is_too_large(built, built_once, monkeypatch):
@@ -152,10 +160,10 @@ def test_links_are_written_once_and_name_the_neighbours(folder):
         notebooks.links([])
     nb = nbformat.read(folder / "01_one.ipynb", as_version=4)
     line = (
-        "previous: [00 start](00_start.ipynb) | [map of the suite](00_start.ipynb) | next: [02 two](02_two.ipynb) "
-        + rules.MARK
+        "previous: [00 start](00_start.ipynb) | [map of the suite](00_start.ipynb#The-suite) | "
+        "next: [02 two](02_two.ipynb) " + rules.MARK
     )
-    assert nb.cells[0].source == f"# 01 - Small\n\n{line}\n\nWhat it is for."
+    assert nb.cells[0].source == f"# 01 - Small\n\n{line}\n\nWhat it is for.\n\n![Noise](../docs/figures/01.png)"
     assert nb.cells[-1].source == f"The end.\n\n{line}"
     (folder / "02_two.ipynb").unlink()
     path = folder / "01_one.ipynb"
@@ -163,6 +171,22 @@ def test_links_are_written_once_and_name_the_neighbours(folder):
     notebooks.links([])
     nb = nbformat.read(path, as_version=4)
     assert not any("links" in problem for problem in rules.problems(nb, path, rules.paths()))
+
+
+def test_the_first_notebook_lists_all_and_links_those_that_are_there(folder):
+    first = small()
+    rows = "| Notebook | Question |\n|---|---|\n| [01_one](01_one.ipynb) | Who? |\n| 02_two | Why? |\n| 03_three | |"
+    first.cells.insert(1, new_markdown_cell(f"## The suite\n\n{rows}"))
+    paths = [folder / name for name in ("00_start.ipynb", "02_two.ipynb", "04_four.ipynb")]
+    for path in paths:
+        nbformat.write(first if path == paths[0] else small(), path)
+    for _ in range(2):
+        notebooks.links([])
+    nb = nbformat.read(paths[0], as_version=4)
+    linked = rows.replace("[01_one](01_one.ipynb)", "01_one").replace("02_two", "[02_two](02_two.ipynb)")
+    assert nb.cells[1].source == f"## The suite\n\n{linked}"
+    missing = [problem for problem in rules.problems(nb, paths[0], paths) if "list of the suite" in problem]
+    assert missing == ["its list of the suite has no link to 04_four: give it a row, then run the command `links`"]
 
 
 def test_names_select_notebooks(folder):

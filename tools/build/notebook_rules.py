@@ -1,5 +1,6 @@
 """What a notebook of the suite must look like: links, exercises, freshness, budgets. Nothing here runs a kernel."""
 
+import base64
 import copy
 import hashlib
 import re
@@ -12,6 +13,7 @@ from helpers.exercises import RIGHT, UNSOLVED, WRONG
 FOLDER = env.ROOT / "notebooks"
 BUDGET = 500_000  # bytes of a stored notebook
 MARK = "<!-- navigation -->"
+MAP = "The suite"  # the heading in the first notebook under which all are listed
 
 
 class Exercise(NamedTuple):
@@ -104,7 +106,7 @@ def link_line(path, every):
     around = {"previous": every[at - 1] if at else None, "next": every[at + 1] if at + 1 < len(every) else None}
     parts = [f"{word}: [{p.stem.replace('_', ' ')}]({p.name})" for word, p in around.items() if p]
     if at:
-        parts.insert(1, f"[map of the suite]({every[0].name})")
+        parts.insert(1, f"[map of the suite]({every[0].name}#{MAP.replace(' ', '-')})")
     return " | ".join(parts) + f" {MARK}"
 
 
@@ -119,9 +121,31 @@ def set_links(nb, line):
     nb.cells[-1].source = f"{nb.cells[-1].source}\n\n{line}"
 
 
+def set_map(nb, every):
+    """Link, in the first notebook's list of all, those that are there; a row begins with the notebook's name."""
+    there = {path.stem for path in every}
+    for cell in nb.cells:
+        if re.search(rf"^#+ {MAP}$", cell.source, re.M):
+            rows = r"^\| \[?(\d\d_\w+)(?:\]\(\w+\.ipynb\))? \|"
+            link = lambda row: f"| [{row[1]}]({row[1]}.ipynb) |" if row[1] in there else f"| {row[1]} |"  # noqa: E731
+            cell.source = re.sub(rows, link, cell.source, flags=re.M)
+
+
+def key_figure(nb):
+    """Return the picture that stands for a notebook, the last one of its cell tagged `key`, as a PNG, or None."""
+    shown = [output for cell in code_cells(nb) if tagged(cell, "key") for output in cell.outputs]
+    pictures = [output.data["image/png"] for output in shown if "image/png" in output.get("data", {})]
+    return base64.b64decode(pictures[-1]) if pictures else None
+
+
+def figure_file(path):
+    """Return where the key figure of a notebook lies, which its first cell shows."""
+    return path.parent.parent / "docs" / "figures" / f"{path.stem[:2]}.png"
+
+
 def problems(nb, path, every):
     """List what is wrong with a stored notebook, one sentence each; an empty list means it may be committed."""
-    found = [*_shape(nb), *_links(nb, path, every), *_outputs(nb)]
+    found = [*_shape(nb), *_first_screen(nb, path), *_links(nb, path, every), *_outputs(nb)]
     try:
         exercises(nb)
     except ValueError as error:
@@ -156,12 +180,25 @@ def _shape(nb):
         yield f"it has {len(titles)} headings of level 1, expected one, as its very first line"
 
 
+def _first_screen(nb, path):
+    file, picture = figure_file(path), key_figure(nb)
+    if f"](../docs/figures/{file.name})" not in nb.cells[0].source or picture is None:
+        yield f"its first cell shows no key figure: tag a code cell `key` and show ../docs/figures/{file.name}"
+    elif not file.is_file() or file.read_bytes() != picture:
+        yield "its key figure is not the one that its cell shows: build it again"
+
+
 def _links(nb, path, every):
     line = link_line(path, every)
     count = sum(cell.source.count(MARK) for cell in nb.cells)
     placed = nb.cells[0].source.split("\n")[1:3] == ["", line] and nb.cells[-1].source.endswith(f"\n{line}")
     if not placed or count != 2:
         yield "its links to the other notebooks are not right: run `python -m tools.build.notebooks links`"
+    if path == every[0]:
+        listed = "\n".join(cell.source for cell in nb.cells)
+        for other in every[1:]:
+            if f"\n| [{other.stem}]({other.name}) |" not in listed:
+                yield f"its list of the suite has no link to {other.stem}: give it a row, then run the command `links`"
 
 
 def _outputs(nb):

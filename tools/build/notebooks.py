@@ -37,6 +37,7 @@ def build(names):
     for path in rules.paths(names):
         nb = nbformat.read(path, as_version=4)
         rules.set_links(nb, rules.link_line(path, every))
+        rules.set_map(nb, every)
         with tempfile.TemporaryDirectory() as cache:
             try:
                 with kernel(nb, HELPERS_CACHE=cache, SMOKE="0") as client:
@@ -52,6 +53,9 @@ def build(names):
             clean(nb, {cache: "data/cache", root + os.sep: "", root: ".", home + os.sep: "~/"})
         shrink(nb)
         nbformat.write(nb, path)
+        if picture := rules.key_figure(nb):
+            rules.figure_file(path).parent.mkdir(parents=True, exist_ok=True)
+            rules.figure_file(path).write_bytes(picture)
         size = path.stat().st_size
         row = {"seconds": round(seconds, 1), "peak_mb": round(peak / 2**20), "stored_kb": round(size / 1000)}
         _record(path.stem, row)
@@ -91,6 +95,7 @@ def links(names):
     for path in rules.paths(names):
         nb = nbformat.read(path, as_version=4)
         rules.set_links(nb, rules.link_line(path, every))
+        rules.set_map(nb, every)
         nbformat.write(nb, path)
     return 0
 
