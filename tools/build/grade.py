@@ -11,11 +11,10 @@ import sys
 from pathlib import Path
 
 import nbformat
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 from helpers import exercises
+from tools.build import kernels
 from tools.build import notebook_rules as rules
-from tools.build import notebooks
 
 
 def answered(nb, handed_in):
@@ -35,8 +34,8 @@ def answered(nb, handed_in):
 def marks(nb, handed_in, timeout=600):
     """Run a notebook with somebody's answers; returns what each check says, or the reason why none did."""
     nb = answered(nb, handed_in)
-    with notebooks.kernel(nb, timeout, SMOKE="1") as client:
-        notebooks.execute(client, nb)
+    with kernels.kernel(nb, timeout, SMOKE="1") as client:
+        kernels.execute(client, nb)
     return [rules.verdict(nb.cells[exercise.check]) or "no verdict: an error" for exercise in rules.exercises(nb)]
 
 
@@ -54,7 +53,7 @@ def main(arguments=None):
         try:
             found = marks(nb, nbformat.read(file, as_version=4))
             line = f"{found.count(exercises.RIGHT)} of {len(found)} right: {', '.join(found)}"
-        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        except kernels.FAILURES as error:
             line = f"stopped: {str(error).strip().splitlines()[-1]}"
         except Exception as error:  # not a notebook, or not this one: the others are graded all the same
             line = f"not graded: {error}"
