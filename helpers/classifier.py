@@ -19,24 +19,25 @@ class Head(NamedTuple):
     bias: torch.Tensor
 
 
-def fit(features, targets, l2=1e-2, balanced=True, steps=200):
+def fit(features, targets, l2=1e-2, balanced=True, steps=200, classes=3):
     """Fit the linear layer by logistic regression; nothing is random.
 
     features: (N, D) pooled. targets: (N,) class numbers, 0 normal, 1 artifact, 2 real.
     l2: weight penalty on standardised features; it also fixes the head's gauge (softmax does not change
     when one vector is added to all rows of the weight, but the artifact logit does).
-    balanced: count every class alike. Returns a Head for raw features.
+    balanced: count every class alike. classes: 2 where there are no real images. Returns a Head for raw features.
     Raises ValueError if a class has no example, for an unknown class, or for features that are not finite.
     Explained in notebook 02.
     """
     targets, counts = _checked(features, targets)
-    if (counts == 0).any():
-        raise ValueError(f"every one of the classes {CLASSES} needs examples to fit, got {counts.tolist()} of them")
+    if (counts[:classes] == 0).any() or counts[classes:].any():
+        raise ValueError(f"every one of {CLASSES[:classes]} needs examples to fit, no other, got {counts.tolist()}")
+    counts = counts[:classes]
     mean, std = features.mean(0), features.std(0).clamp_min(1e-6)
     x = (features - mean) / std
-    share = (len(targets) / (len(CLASSES) * counts)) if balanced else torch.ones(len(CLASSES))
-    weight = torch.zeros(len(CLASSES), x.shape[1], requires_grad=True)
-    bias = torch.zeros(len(CLASSES), requires_grad=True)
+    share = (len(targets) / (classes * counts)) if balanced else torch.ones(classes)
+    weight = torch.zeros(classes, x.shape[1], requires_grad=True)
+    bias = torch.zeros(classes, requires_grad=True)
     optimiser = torch.optim.LBFGS([weight, bias], max_iter=steps, history_size=20, line_search_fn="strong_wolfe")
 
     def loss():
@@ -91,7 +92,7 @@ def smooth_maximum(evidence, temperature=1.0):
 
 
 def predict(head, features):
-    """Return class probabilities (N, 3) for pooled features (N, D)."""
+    """Return class probabilities (N, classes) for pooled features (N, D)."""
     return _logits(head, features).softmax(dim=-1)
 
 

@@ -1,6 +1,5 @@
 """What is studied: a generator with its discriminator, feature networks, real images and labelled ids."""
 
-from collections import Counter
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,19 +10,13 @@ from helpers import labels as label_table
 from helpers.flow import Flow
 from helpers.networks import features
 from helpers.networks.sized import Sized
-from helpers.worlds import churches, folders, own_files
+from helpers.worlds import churches, faces, folders, own_files
 from helpers.worlds.absent import Absent
+from helpers.worlds.splits import FIT, POOL, REAL_REFERENCE, REAL_TEST, REAL_TRAIN, REFERENCE, TEST, TRAIN, TUNE  # noqa: F401
 
-# Ids of generations. The labelled ones are cut once and for all: what is fitted or ranked uses TRAIN, what is chosen
-# among settings TUNE, what is reported as held out TEST. POOL is never labelled: top images, thresholds, surveys.
-# FIT is the part of TRAIN that the shipped heads were fitted on, before the rest was labelled: votes hang on them.
-TRAIN, TUNE = (*range(900), *range(1400, 2500)), tuple(range(2500, 2800))
-TEST, POOL = (*range(900, 1400), *range(2800, 3500)), range(10_000, 30_000)
-FIT = TRAIN[:900]
 # The embedded domains: three generators of one world. They share its renders and the first one's feature networks.
 EMBEDDED = ("churches", "churches-stylegan2", "churches-unetgan")
-# Ids of renders, disjoint from those the networks were trained on.
-REAL_TRAIN, REAL_TEST, REAL_REFERENCE = range(0, 1000), range(1000, 2000), range(10_000, 20_000)
+FACES = "faces"  # a generator that others published: its weights come with packages of the index
 
 
 @dataclass(frozen=True)
@@ -61,6 +54,24 @@ class Domain:
     def real(self, ids):
         """Return real images by id: float (N, 3, R, R) in [-1, 1]."""
         return self.render(ids)[0].float().div(127.5).sub(1)
+
+    def has(self, part):
+        """Tell whether the domain has a part, such as "discriminator", "render" (real images) or "labels"."""
+        return not isinstance(getattr(self, part), Absent)
+
+    def reference(self, count=None):
+        """Return the images that distances are measured to: real ones, or without them labelled normal generations.
+
+        count: so many at most. `reference_name` says which they are.
+        """
+        if self.has("render"):
+            return self.real(REAL_REFERENCE[:count])
+        return self.images(self.split(REFERENCE)[1][:count])
+
+    @property
+    def reference_name(self):
+        """What `reference` gives, in words."""
+        return "real images" if self.has("render") else "labelled normal generations"
 
     def split(self, ids):
         """Return (artifact ids, normal ids) among the labelled ids given."""
@@ -131,7 +142,8 @@ def load(
 ):
     """Load a domain: the first line of every notebook.
 
-    name: one of `EMBEDDED`, which take nothing else ("churches" is the suite's PGGAN); or any name for your own files:
+    name: one of `EMBEDDED` or "faces", which take nothing else ("churches" is the suite's PGGAN, "faces" a DCGAN that
+    others published); or any name for your own files:
     weights, discriminator: weight files, or names of `published.REGISTRY`; one file may hold both networks.
     images: a folder of real images, cut and resized to the generator's size. labels: a CSV of `widgets.labeller`
     with ids of TRAIN (2,000, as in the paper), TUNE and TEST; the heads are fitted on those of TRAIN and kept in the
@@ -141,18 +153,20 @@ def load(
     Raises ValueError for what does not fit, FileNotFoundError for what is missing. Explained in notebook 08.
     """
     given = weights, discriminator, images, labels, backbone, evaluation, label
-    if name in EMBEDDED:
+    if name in (*EMBEDDED, FACES):
         if download or any(part is not None for part in given):
             raise ValueError(f"{name!r} is an embedded domain and takes no files: give yours a name of its own")
-        return _embedded(name)
+        return Domain(name, **faces.parts()) if name == FACES else _embedded(name)
     if weights is None or not isinstance(name, str) or not name:
-        raise ValueError(f"unknown domain {name!r}: embedded are {', '.join(EMBEDDED)}; others need a name and weights")
+        raise ValueError(
+            f"unknown domain {name!r}: there are {', '.join((*EMBEDDED, FACES))}; others need a name and weights"
+        )
     device, table = env.device(), None
     flow = checkpoints.load_generator(own_files.located(weights, download), label=label)
     flow.network.to(device)
     side = flow.resolution(flow.n_layers)
     if labels is not None:
-        table = _usable(label_table.read(labels), labels)
+        table = own_files.usable(label_table.read(labels), labels)
     network = backbone if backbone is not None or table is None else "resnet18"
     if network is not None:
         network = Sized(features.load(own_files.located(network, download)), own_files.SIDE, "ResNet-18").to(device)
@@ -176,21 +190,6 @@ def load(
 def _chunk(count, side):
     """Fewer images at a time where they are larger than 64 pixels, but some."""
     return max(4, count * 64**2 // max(side, 64) ** 2)
-
-
-def _usable(table, path):
-    """Return the label table if every id lies in a split, and is there once."""
-    known = {*TRAIN, *TUNE, *TEST}
-    beyond = [i for i in table.ids if i not in known]
-    if beyond:
-        raise ValueError(
-            f"{path} labels image {beyond[0]}, which is in no split: label ids of domains.TRAIN, TUNE and TEST, "
-            f"{min(known)} to {max(known)}"
-        )
-    twice = [i for i, count in Counter(table.ids).items() if count > 1]
-    if twice:
-        raise ValueError(f"{path} labels image {twice[0]} twice: keep the rows of one rater and pass (`labels.only`)")
-    return table
 
 
 def _fitted(domain):

@@ -1,7 +1,7 @@
 """Read, write and compare the artifact/normal table.
 
 A label file is a CSV with the header `id,label,type,rater` and optionally more columns, such as `pass`
-and `split`: image id, "normal" or "artifact", what is wrong with an artifact (`TYPES`), who said so.
+and `split`: image id, "normal" or "artifact", what is wrong with an artifact (`KNOWN_TYPES`), who said so.
 Explained in notebook 02; the criteria stand in the data card.
 """
 
@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 CLASSES = ("normal", "artifact")
-TYPES = ("outline", "texture", "stain", "missing", "fusion", "other")  # missing: a floating or missing part
+TYPES = ("outline", "texture", "stain", "missing", "fusion", "other")  # of churches
+KNOWN_TYPES = (*TYPES[:-1], "feature", "accessory", "other")  # of faces as well
 REQUIRED = ("id", "label", "type", "rater")
 
 
@@ -142,7 +143,7 @@ def agreement(a, b, resamples=2000, seed=0):
     a, b = _by_id(a, "a"), _by_id(b, "b")
     shared = [i for i in a if i in b]
     if not shared:
-        raise ValueError("the two label tables have no image id in common: agreement needs images labelled twice")
+        raise ValueError("the two tables have no image id in common: agreement needs images labelled twice")
     counts = np.zeros((len(CLASSES), len(CLASSES)))
     for i in shared:
         counts[CLASSES.index(a[i]["label"]), CLASSES.index(b[i]["label"])] += 1
@@ -153,7 +154,7 @@ def agreement(a, b, resamples=2000, seed=0):
     low, high = np.quantile(kappas, [0.025, 0.975]) if len(kappas) else (np.nan, np.nan)
     both = Counter(a[i]["type"] for i in shared if a[i]["type"] == b[i]["type"])
     either = Counter(table[i]["type"] for table in (a, b) for i in shared)
-    types = {name: 2 * both[name] / either[name] for name in TYPES if either[name]}
+    types = {name: 2 * both[name] / either[name] for name in KNOWN_TYPES if either[name]}
     disagreements = [i for i in shared if a[i]["label"] != b[i]["label"]]
     share, kappa = 1 - len(disagreements) / len(shared), float(_kappa(counts))
     return Agreement(len(shared), share, kappa, float(low), float(high), types, disagreements)
@@ -193,8 +194,8 @@ def _check(row, columns, seen, where, number):
         fault = f"has the id {image!r}, expected a whole number from 0"
     elif label not in CLASSES:
         fault = f"has the unknown class {label!r}, expected {' or '.join(CLASSES)}"
-    elif label == "artifact" and kind not in TYPES:
-        fault = f"has an artifact with the type {kind!r}, expected one of {', '.join(TYPES)}"
+    elif label == "artifact" and kind not in KNOWN_TYPES:
+        fault = f"has an artifact with the type {kind!r}, expected one of {', '.join(KNOWN_TYPES)}"
     elif label == "normal" and kind:
         fault = f"has a normal with the type {kind!r}, expected none"
     elif not rater or any(str(v) != str(v).strip() or "\n" in str(v) or "\r" in str(v) for v in row.values()):

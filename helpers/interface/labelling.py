@@ -13,7 +13,7 @@ class Session:
     """One rater going through images, resumed where the label file ends.
 
     ids: image ids in the order to show. path: the label CSV (`labels.append` writes it, other raters' rows stay).
-    rater: who labels. types: the artifact types offered, from `labels.TYPES`. extra: values of further columns,
+    rater: who labels. types: the artifact types offered, from `labels.KNOWN_TYPES`. extra: values of further columns,
     such as {"pass": "2"}, which also tell this session's rows from others. `keys` maps letters to actions.
     Raises ValueError for no ids, an id twice, an unknown type or a broken file. Explained in notebook 02.
     """
@@ -23,8 +23,10 @@ class Session:
         self.types, self.extra = tuple(types), {name: str(value) for name, value in (extra or {}).items()}
         if not self.ids or len(set(self.ids)) < len(self.ids):
             raise ValueError(f"got {len(self.ids)} ids, {len(set(self.ids))} of them different: pass each id once")
-        if not self.types or not set(self.types) <= set(labels.TYPES):
-            raise ValueError(f"artifact types are {', '.join(labels.TYPES)}, got {', '.join(self.types) or 'none'}")
+        if not self.types or not set(self.types) <= set(labels.KNOWN_TYPES):
+            raise ValueError(
+                f"artifact types are {', '.join(labels.KNOWN_TYPES)}, got {', '.join(self.types) or 'none'}"
+            )
         if not self.rater:
             raise ValueError("a label needs a rater: pass a name or initials")
         self.keys = _letters(self.types)

@@ -9,6 +9,7 @@ class Absent:
 
     what: str
     remedy: str
+    how: str = "load it with"
 
     def __getattr__(self, name):
         if name.startswith("_"):  # Python and notebooks ask every object for such names
@@ -16,6 +17,6 @@ class Absent:
         self()
 
     def __call__(self, *_, **__):
-        raise ValueError(f"this domain has no {self.what}: load it with {self.remedy}")
+        raise ValueError(f"this domain has no {self.what}: {self.how} {self.remedy}")
 
     __len__ = __iter__ = __getitem__ = __call__

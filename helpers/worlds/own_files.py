@@ -4,6 +4,7 @@ Without the standard Inception the suite's own evaluation network measures, and 
 with its name, never an FID.
 """
 
+from collections import Counter
 from pathlib import Path
 
 from helpers import checkpoints, env, store
@@ -11,6 +12,7 @@ from helpers.networks import features
 from helpers.networks.sized import Inception, Sized
 from helpers.weights import published
 from helpers.worlds.absent import Absent
+from helpers.worlds.splits import TEST, TRAIN, TUNE
 
 SIDE = 256  # the classifier sees 256 pixels: ResNet-18's last map is 1/32 of the image, 8 x 8 places
 
@@ -50,3 +52,18 @@ def evaluation(choice, download=False):
     if choice != "inception":
         raise ValueError(f"evaluation is None for the suite's own network or 'inception', got {choice!r}")
     return Inception(located("inception", download))
+
+
+def usable(table, path):
+    """Return the label table if every id lies in a split, and is there once."""
+    known = {*TRAIN, *TUNE, *TEST}
+    beyond = [i for i in table.ids if i not in known]
+    if beyond:
+        raise ValueError(
+            f"{path} labels image {beyond[0]}, which is in no split: label ids of domains.TRAIN, TUNE and TEST, "
+            f"{min(known)} to {max(known)}"
+        )
+    twice = [i for i, count in Counter(table.ids).items() if count > 1]
+    if twice:
+        raise ValueError(f"{path} labels image {twice[0]} twice: keep the rows of one rater and pass (`labels.only`)")
+    return table
