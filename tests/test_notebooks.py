@@ -253,16 +253,26 @@ def noise(size, seed):
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def test_shrink_turns_the_largest_pictures_to_256_colours_only_as_needed():
+def test_shrink_turns_the_largest_pictures_to_256_and_then_to_128_colours_only_as_needed():
     sizes = (40, 200)
     outputs = [nbformat.v4.new_output("display_data", {"image/png": noise(size, size)}) for size in sizes]
     nb = new_notebook(cells=[new_code_cell("", outputs=[output]) for output in outputs])
-    modes = lambda nb: [Image.open(BytesIO(base64.b64decode(c.outputs[0].data["image/png"]))).mode for c in nb.cells]  # noqa: E731
-    free = copy.deepcopy(nb)
-    storing.shrink(free, budget=10**9)
-    assert modes(free) == ["RGB", "RGB"]
-    storing.shrink(nb, budget=100_000)
-    assert modes(nb) == ["RGB", "P"] and len(nbformat.writes(nb)) < 100_000
+
+    def shrunk(budget, *key):
+        small = copy.deepcopy(nb)
+        small.cells[1].metadata.tags = list(key)
+        storing.shrink(small, budget)
+        pictures = [Image.open(BytesIO(base64.b64decode(c.outputs[0].data["image/png"]))) for c in small.cells]
+        return len(nbformat.writes(small)), [len(p.convert("RGB").getcolors(10**6)) for p in pictures]
+
+    def kinds(budget, *key):
+        return [next(most for most in (128, 256, 10**6) if count <= most) for count in shrunk(budget, *key)[1]]
+
+    assert kinds(10**9) == [10**6, 10**6]
+    assert kinds(100_000) == [10**6, 256] and shrunk(100_000)[0] < 100_000
+    assert kinds(54_000) == [256, 128] and shrunk(54_000)[0] < 54_000
+    assert kinds(1000) == [128, 128]
+    assert kinds(100_000, "key") == [256, 256]  # the key figure is the last to lose any
 
 
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)

@@ -58,17 +58,17 @@ def _rename(output, replaced):
 
 
 def shrink(nb, budget=rules.BUDGET):
-    """Store pictures as small as is needed: all without loss first, then the largest ones in 256 colours."""
-    outputs = [
-        output for cell in rules.code_cells(nb) for output in cell.outputs if "image/png" in output.get("data", {})
-    ]
-    for output in outputs:
+    """Store pictures as small as is needed: all without loss, then the largest ones in 256 colours, then in 128."""
+    shown = [(rules.tagged(cell, "key"), output) for cell in rules.code_cells(nb) for output in cell.outputs]
+    pictures = [(key, output) for key, output in shown if "image/png" in output.get("data", {})]
+    for _, output in pictures:
         _recode(output, lambda picture: picture)
-    for output in sorted(outputs, key=lambda output: -len(output.data["image/png"])):
-        if len(nbformat.writes(nb)) <= 0.97 * budget:
-            break
-        # No dithering: its noise would cost more bytes than the colours save.
-        _recode(output, lambda picture: picture.quantize(256, dither=Image.Dither.NONE))
+    for colours in (256, 128):
+        for _, output in sorted(pictures, key=lambda pair: (pair[0], -len(pair[1].data["image/png"]))):  # the key last
+            if len(nbformat.writes(nb)) <= 0.97 * budget:
+                return
+            # No dithering: its noise would cost more bytes than the colours save.
+            _recode(output, lambda picture, colours=colours: picture.quantize(colours, dither=Image.Dither.NONE))
 
 
 def _recode(output, change):
