@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from helpers import store
+
 CLASSES = ("normal", "artifact")
 TYPES = ("outline", "texture", "stain", "missing", "fusion", "other")  # of churches
 KNOWN_TYPES = (*TYPES[:-1], "feature", "accessory", "other")  # of faces as well
@@ -95,16 +97,7 @@ def write(path, table):
     rows, columns, seen = table.rows, (*REQUIRED, *table.extra), {}
     for number, row in enumerate(rows, start=2):
         _check(row, columns, seen, f"row {number - 1} of the table", number)
-    path = Path(path).resolve()  # replace the file, not a link to it
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(_lines(columns, [dict(zip(columns, columns, strict=True)), *rows]))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    store.replace(path, _lines(columns, [dict(zip(columns, columns, strict=True)), *rows]))
 
 
 def append(path, row):

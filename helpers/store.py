@@ -193,11 +193,19 @@ def read(path):
 
 
 def replace(path, whole):
-    """Write bytes to a file so that a reader, or a crash, only ever meets the old or the new content."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write bytes to a file so that a reader, or a crash, only ever meets the old or the new content.
+
+    Raises OSError, with the name of this file and no other, where it cannot be written.
+    """
+    path = Path(path).resolve()  # replace the file, not a link to it
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.write_bytes(whole)
-        part.replace(path)
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise type(error)(f"cannot write {path} ({error.strerror or error}): free space or another place") from error
     finally:
         part.unlink(missing_ok=True)
 

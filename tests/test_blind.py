@@ -45,6 +45,7 @@ def test_a_vote_is_saved_with_its_third_answer(path):
     assert not path.exists() and session.current == first
     assert str(session) == "pair 1 of 12: left artifact, right normal, better ?; 0 of 12 rated"
     session.do("left normal")  # changed before the end
+    assert session.chosen == {"left normal", "right normal"} and session.task.startswith("Still to say: which of them")
     session.do("right better")
     here = blind.side(first)
     assert rating.read(path) == [
@@ -68,8 +69,15 @@ def test_what_is_saved_does_not_depend_on_the_side(path):
         local = vote.method == "local"
         assert vote.better == ("original" if local else "corrected")
         assert vote.label_corrected == ("artifact" if local else "normal") != vote.label_original
+    assert "All pairs are rated" in session.task and session.chosen == set()
+    session.do("same")  # there is nothing to say any more
+    session.type("asd")
+    assert rating.read(path) == votes and session.current is None
     with pytest.raises(ValueError, match="all pairs are rated"):
-        session.do("same")
+        session.answer("better", "same")
+    session.do("back")
+    session.do("same")
+    assert rating.read(path) != votes
 
 
 def test_raters_and_sessions_share_a_file(path):
@@ -104,6 +112,7 @@ def test_undo_back_and_skip(path):
     rate(session, better="same")
     session.back()
     assert session.current == session.pairs[2] and session.answers["better"] == "same"
+    assert "same" in session.chosen and len(session.chosen) == 3 and "change an answer" in session.task
     here = blind.side(session.current)
     session.do(f"{here} better")  # one other answer replaces the vote
     assert [vote.better for vote in rating.read(path)] == ["corrected", "corrected"]
@@ -160,6 +169,9 @@ def test_letters_and_export(path, tmp_path):
     assert [vote.rater for vote in rating.read(tmp_path / "out.csv")] == ["ann"]
     with pytest.raises(ValueError, match="is the vote file itself"):
         session.export(path)
+    with pytest.raises(OSError, match=r"cannot write .*/none/out.csv \(No such file or directory\)") as caught:
+        session.export(tmp_path / "none" / "out.csv")
+    assert ".part" not in str(caught.value)
 
 
 def test_what_cannot_be_rated_is_said(path):
@@ -181,7 +193,7 @@ def test_the_picture_shows_both_on_their_sides_and_hides_what_is_what(path):
     draw = blind.comparison(session, dark, {"seq": light, "local": lambda ids: light[ids]}, range(6))
     seen = set()
     while session.current:
-        picture, lines = draw()
+        picture, lines, _ = draw()
         left, right = picture[100, 100].mean(), picture[100, 400].mean()
         assert {left, right} == {0, 255}
         assert (left == 255) == (blind.side(session.current) == "left")

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 from ipywidgets import FloatSlider, IntSlider, Text
 
-from helpers.interface.history import Moves, at_rest
+from helpers.interface.history import Moves, at_rest, plain
 
 
 @pytest.fixture
@@ -46,6 +46,37 @@ def test_undo_and_reset(moves):
     count = len(moves.drawn)
     moves.moves.undo()  # nothing left
     assert len(moves.drawn) == count
+
+
+def test_a_drag_is_one_move():
+    controls, drawn = {"n": IntSlider(3), "x": FloatSlider(0.1)}, []
+    moves = Moves(controls, drawn.append, pause=0.3)
+    for control in controls.values():
+        control.observe(moves.changed, "value")
+
+    async def drag():
+        for value in (4, 5, 6):
+            controls["n"].value = value
+        controls["x"].value = 0.5  # another control ends it
+        controls["n"].value = 7
+        controls["n"].value = 8
+        await asyncio.sleep(1)  # and so does a pause
+        controls["n"].value = 9
+        for expected in ((8, 0.5), (6, 0.5), (6, 0.1), (3, 0.1)):
+            moves.undo()
+            assert tuple(moves.values.values()) == expected
+        moves.undo()  # nothing left
+        controls["n"].value = 5
+        moves.reset()  # a move of its own, at once
+        moves.undo()
+        return moves.values
+
+    assert asyncio.run(drag()) == {"n": 5, "x": 0.1}
+    assert [values["n"] for values in drawn[:7]] == [4, 5, 6, 6, 7, 8, 9]  # each step is drawn
+
+
+def test_numbers_are_plain():
+    assert plain(0.1 + 0.2) == 0.3 and plain(7) == 7 and plain("6:1") == "6:1"
 
 
 def test_undo_leads_back_from_an_error():

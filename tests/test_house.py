@@ -11,12 +11,12 @@ PACKAGE = env.ROOT / "helpers"
 ROOMS = sorted(p.parent.name for p in PACKAGE.glob("*/__init__.py"))
 # From the ground up: a module imports from earlier lines only, or from its own room.
 ORDER = (
-    ("env", "latents", "labels", "exercises"),
+    ("env", "latents", "exercises"),
     ("networks",),
     ("pggan",),
     ("weights",),
     ("flow", "store"),
-    ("checkpoints", "streaming"),
+    ("checkpoints", "streaming", "labels"),
     ("survey",),
     ("evidence",),
     ("metrics", "rating"),

@@ -3,7 +3,9 @@ import torch
 from torch import nn
 
 from helpers import correct, units
+from helpers.corrections.amounts import Direction
 from helpers.flow import Flow
+from helpers.interface.correction_settings import Step
 from helpers.interface.incremental import Replay
 from helpers.latents import latents
 from helpers.networks import pggan
@@ -92,6 +94,26 @@ def test_functions_are_the_same_only_as_themselves(flow, z, replay):
     close(replay.images([0], {3: triple}), flow.generate(z[:1], {3: triple}))
     replay.images([0], {3: double})
     assert replay.computed == []
+
+
+def test_latents_are_edited_as_layer_0(flow, z, replay):
+    direction = Direction(torch.nn.functional.normalize(torch.arange(9.0), dim=0))
+    for amount in (0.0, 0.5, 2.0, 0.5):
+        found = replay.images([2, 4], {0: Step(direction, amount)})
+        close(found, flow.generate(direction.step(z[[2, 4]], amount)))
+    assert replay.computed == []
+    both = {0: Step(direction, 0.5), 3: correct.Zero((1,))}
+    close(replay.images([2, 4], both), flow.generate(direction.step(z[[2, 4]], 0.5), correct.ablate(3, [1])))
+    assert replay.computed == [4, 5, 6, 7]
+
+
+def test_a_shift_costs_the_layers_behind_it(flow, z, replay):
+    layers = {2: torch.randn(12, 4, 4), 5: torch.randn(8, 16, 16)}
+    replay.images([1])
+    for layer, amount, cost in ((2, 1.0, 5), (2, 1.05, 5), (2, -1.0, 5), (5, 1.0, 2), (5, 2.0, 2), (2, 1.05, 0)):
+        edits = correct.shift({layer: layers[layer]}, amount)
+        close(replay.images([1], edits), flow.generate(z[1:2], edits))
+        assert len(replay.computed) == cost
 
 
 def test_masks_of_equal_size_and_other_content_are_told_apart(flow, z, replay):

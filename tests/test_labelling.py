@@ -24,7 +24,12 @@ def test_each_label_is_in_the_file_at_once(path):
     assert session.current is None and str(session).startswith("finished: 3 of 3 labelled (normal 1, outline 0")
     with pytest.raises(ValueError, match="all images are labelled"):
         session.label("normal")
-    assert len(said(path)) == 3
+    session.do("normal")  # a button or a letter too many says nothing
+    session.type("nso")
+    assert said(path) == [(7, "stain"), (3, "normal"), (5, "other")] and session.current is None
+    assert session.chosen == set() and session.task.startswith("All images are labelled")
+    session.back()
+    assert session.chosen == {"other"} and session.task.startswith("Is this image normal?")
 
 
 def test_a_new_session_goes_on_where_the_file_ends(path):
@@ -136,6 +141,9 @@ def test_export(path, tmp_path):
     assert (tmp_path / "out.csv").read_text() == "id,label,type,rater\n1,normal,,ann\n"
     with pytest.raises(ValueError, match="is the label file itself"):
         session.export(path)
+    with pytest.raises(OSError, match=r"cannot write .*/none/out.csv \(No such file or directory\)") as caught:
+        session.export(tmp_path / "none" / "out.csv")
+    assert ".part" not in str(caught.value)
 
 
 def test_what_cannot_be_labelled_is_said(path):

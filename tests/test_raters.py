@@ -19,15 +19,30 @@ def images():
     return torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-def test_rater_saves_what_was_pressed_and_goes_on_later(images, tmp_path):
+def spied(widget, monkeypatch):
+    """What is sent to a widget's view from now on."""
+    sent = []
+    monkeypatch.setattr(
+        type(widget), "send", lambda self, content, buffers=None: self is widget and sent.append(content)
+    )
+    return sent
+
+
+def test_rater_saves_what_was_pressed_and_goes_on_later(images, tmp_path, monkeypatch):
     path, ids = tmp_path / "votes.csv", [7, 1, 4, 2, 9]
     view = widgets.rater(images, {"seq": -images, "local": images * 0.5}, ids, path, "ann")
     controls = view.controls
     assert text(view) == "pair 1 of 10: left ?, right ?, better ?; 0 of 10 rated"
     assert "seq" not in text(view) and "local" not in text(view)
     first = controls["image"].value
+    assert "is the left image normal or an artifact, is the right one, which of them is better" in text(view, "task")
+    sent = spied(controls["key"], monkeypatch)
     controls["left artifact"].click()
+    assert sent == [{"do": "focus"}]  # the letters that the buttons invite must not go to JupyterLab
     controls["left better"].click()
+    chosen = [name for name, button in controls.items() if getattr(button, "icon", "") == "check"]
+    assert chosen == ["left artifact", "left better"] and controls[chosen[0]].button_style == "primary"
+    assert "Still to say: is the right one. " in text(view, "task")
     assert text(view).startswith("pair 1 of 10: left artifact, right ?, better left") and not path.exists()
     controls["right normal"].click()
     pair = view.session.pairs[0]
@@ -58,3 +73,18 @@ def test_rater_saves_what_was_pressed_and_goes_on_later(images, tmp_path):
     assert "1 votes are in" in text(view) and (tmp_path / "out.csv").read_bytes() == path.read_bytes()
     with pytest.raises(ValueError, match="unknown image or method"):
         widgets.rater(images, {"seq": -images}, ids, path, "ann", pairs=[(7, "magic")])
+
+
+def test_rater_ends_without_an_error(images, tmp_path):
+    path = tmp_path / "votes.csv"
+    view = widgets.rater(images, {"seq": -images}, range(5), path, "ann", pairs=[(1, "seq"), (3, "seq")])
+    controls = view.controls
+    controls["key"].value = "shf" + "ajd" + "asd"  # three answers more than there are questions
+    assert text(view) == "finished: 2 of 2 rated" and text(view, "error") == ""
+    for name in (*blind.ANSWERS, "skip", "export"):
+        controls[name].click()
+    assert text(view, "error") == "" and len(rating.read(path)) == 2 and "All pairs are rated" in text(view, "task")
+    controls["key"].value = "b"
+    assert text(view).startswith("pair 2 of 2") and controls["left better"].icon == "check"
+    code = text(view, "code").removeprefix("code for this state: ")
+    assert eval(code, {"rating": rating}).equals(rating.summary(rating.read(path)))

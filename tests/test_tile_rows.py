@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.interface.tile_rows import GAP, LINE, difference, fitted, panel
+from helpers.interface.tile_rows import GAP, LINE, difference, fitted, panel, wrapped
 
 
 def plain(count, size=8, value=0.0):
@@ -28,6 +28,20 @@ def test_long_text_stays_in_its_place():
     images, width = plain(2, 8, 1), 64 + GAP + 64
     picture = panel([("", images, ["W" * 200, ""])], size=64, width=width)
     assert picture.shape[1] == width and (picture[:LINE, 64:] == 255).all() and picture[:LINE, :64].min() < 128
+
+
+def test_captions_take_two_lines_where_they_must():
+    assert wrapped("one", 200) == ["one"] and wrapped(" ", 200) == []
+    first, second = wrapped("change: blue darker, red lighter", 192)
+    assert f"{first} {second}" == "change: blue darker, red lighter"
+    first, second = wrapped("some words and many more than two lines of this width can hold", 128)
+    assert first == "some words and" and second.startswith("many more than") and second.endswith("…")
+    assert wrapped("W" * 200, 64)[0].endswith("…")
+    images = plain(2, 64, -1)
+    picture = panel([("", images, ["change: blue darker, red lighter", "b"])], size=64, width=150)
+    assert picture.shape[0] == 2 * LINE + 64 and (picture[2 * LINE :, :64] == 0).all()
+    above, beside = picture[:LINE, 64 + GAP :], picture[LINE : 2 * LINE, 64 + GAP :]
+    assert (above == 255).all() and beside.min() < 128  # a single line stands next to its tile
 
 
 @pytest.mark.parametrize("size, expected", [(8, 8), (20, 16), (24, 24), (4, 4)])

@@ -6,10 +6,10 @@ Three kinds of file, told apart by their header: `Vote` (a pair, each picture na
 
 import csv
 import io
-import os
 from pathlib import Path
 from typing import NamedTuple
 
+from helpers import store
 from helpers.labels import CLASSES
 
 SIDES = ("left", "right")
@@ -96,16 +96,7 @@ def write(path, votes):
     for number, vote in enumerate(votes, start=2):
         check(vote, f"vote {number - 1}", seen, number)
     csv.writer(text, lineterminator="\n").writerows([kinds.pop()._fields, *votes])
-    path = Path(path).resolve()  # replace the file, not a link to it
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(text.getvalue().encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    store.replace(path, text.getvalue().encode())
 
 
 def check(vote, where, seen=None, number=0, ids=None, methods=None):

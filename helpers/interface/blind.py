@@ -7,18 +7,12 @@ import torch
 
 from helpers import rating
 from helpers.interface import labelling
-from helpers.interface.previews import FINISHED, fetcher
+from helpers.interface.previews import FINISHED, Drawing, fetcher
 from helpers.interface.tile_rows import panel
 from helpers.rating import Vote
 
 KEYS = {"a": "left artifact", "s": "left normal", "d": "left better", "f": "same", "g": "right better"}
-KEYS |= {
-    "h": "right normal",
-    "j": "right artifact",
-    "u": "undo",
-    "b": "back",
-    "k": "skip",
-}  # as they lie, left to right
+KEYS |= {"h": "right normal", "j": "right artifact", "u": "undo", "b": "back", "k": "skip"}  # as they lie
 ANSWERS = tuple(KEYS.values())[:7]
 QUESTIONS = ("left", "right", "better")
 
@@ -98,13 +92,38 @@ class Session:
             self._go(self._next(self.pairs.index(self.current)))
 
     def do(self, action):
-        """Do an action by name: undo, back, skip, or one of ANSWERS, such as "left artifact" or "same"."""
-        if action in ("undo", "back", "skip"):
+        """Do an action by name: undo, back, skip, or one of ANSWERS, such as "left artifact"; no answer after the last.
+
+        Raises ValueError for another name.
+        """
+        if action in labelling.MOVES:
             return getattr(self, action)()
         if action not in ANSWERS:
             raise ValueError(f"an action is undo, back, skip, {', '.join(ANSWERS)}, got {action!r}: choose one")
         where, _, what = action.partition(" ")
-        self.answer(*(("better", where) if what in ("", "better") else (where, what)))
+        if self.current is not None:
+            self.answer(*(("better", where) if what in ("", "better") else (where, what)))
+
+    @property
+    def chosen(self):
+        """The actions that the answers to the current pair stand for."""
+        named = {"left": "left better", "same": "same", "right": "right better"}
+        return {named[value] if about == "better" else f"{about} {value}" for about, value in self.answers.items()}
+
+    @property
+    def task(self):
+        """What the rater is asked to do now."""
+        if self.current is None:
+            return "All pairs are rated: export the votes, or go back to change one."
+        asked = {"left": "is the left image normal or an artifact", "right": "is the right one"}
+        asked["better"] = "which of them is better"
+        left = [text for about, text in asked.items() if about not in self.answers] or ["change an answer, or skip"]
+        return f"Still to say: {', '.join(left)}. The third answer saves the vote and brings the next pair."
+
+    @property
+    def code(self):
+        """The call that counts the votes, "" before the first one."""
+        return f"rating.summary(rating.read({str(self.path)!r}))" if self.voted else ""
 
     def export(self, path):
         """Write this session's votes to a CSV of their own, all or nothing; returns how many."""
@@ -172,7 +191,6 @@ def comparison(session, original, corrected, ids):
         raise ValueError(f"pair {strange[0]} has an unknown image or method: pass ids and corrections of every pair")
 
     def draw(note=""):
-        code = f'rating.summary(rating.read("{session.path}"))'
         if session.current is None:
             tiles = [("", FINISHED, ["all rated"])]
         else:
@@ -180,7 +198,8 @@ def comparison(session, original, corrected, ids):
             images = [first([image])[0], fetch[method]([image])[0]]
             images = images if side(session.current, session.seed) == "right" else images[::-1]
             tiles = [("", torch.stack(images), ["left", "right"])]
-        return panel(tiles, size=256, width=528), {"state": f"{session}{note}", "code": code}
+        lines = {"task": session.task, "state": f"{session}{note}", "code": session.code}
+        return Drawing(panel(tiles, size=256, width=528), lines, None)
 
     return draw
 

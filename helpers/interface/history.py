@@ -8,25 +8,32 @@ class Moves:
     """The history of some controls, which are anything with a `value`.
 
     controls: {name: control}. redraw: called with {name: value} after each change; its errors are passed on, and
-    the change stays, so that undo leads back from it.
+    the change stays, so that undo leads back from it. What changes the same controls again before `pause` seconds
+    have passed, as a drag does, is one move to undo.
     """
 
-    def __init__(self, controls, redraw):
+    def __init__(self, controls, redraw, pause=0.6):
         self.controls, self.redraw, self._past, self._held = controls, redraw, [], False
         self._first = self._now = self.values
+        self._moving = None  # the names of the controls that are being dragged
+        self._rest = at_rest(lambda: setattr(self, "_moving", None), pause)
 
     @property
     def values(self):
         """The controls' values by name, without the rounding noise of a float slider."""
-        return {name: _plain(control.value) for name, control in self.controls.items()}
+        return {name: plain(control.value) for name, control in self.controls.items()}
 
     def changed(self, *_, forget=False):
         """Redraw if a value is another than before; forget=True keeps the change out of undo."""
-        if not self._held and self.values != self._now:
-            if not forget:
-                self._past.append(self._now)
-            self._now = self.values
-            self.redraw(self._now)
+        values = self.values
+        if self._held or values == self._now:
+            return
+        moved = None if forget else {name for name in values if values[name] != self._now[name]}
+        if moved and moved != self._moving:
+            self._past.append(self._now)
+        self._now, self._moving = values, moved
+        self._rest()
+        self.redraw(values)
 
     @contextmanager
     def held(self, forget=False):
@@ -51,6 +58,7 @@ class Moves:
 
     def reset(self, *_):
         """Go back to the first values; undo takes that back as well."""
+        self._moving = None
         self.set(self._first)
 
 
@@ -74,5 +82,6 @@ def at_rest(action, seconds=1.0):
     return moved
 
 
-def _plain(value):
+def plain(value):
+    """Return a number without the rounding noise of a float slider, or any other value as it is."""
     return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -25,10 +25,11 @@ class Replay:
     def images(self, rows, edits=None):
         """Generate the images of some rows of z, with edits: (len(rows), C, H, W), equal to `flow.generate`.
 
-        rows: row numbers of z; edits that hold one mask per image belong to these rows in this order.
+        rows: row numbers of z; edits that hold one mask per image belong to these rows in this order. An edit of
+        layer 0 is a function of the latents themselves.
         Raises IndexError for a row outside z, ValueError for an unknown layer.
         """
-        edits = {self.flow.checked(layer): edit for layer, edit in sorted((edits or {}).items())}
+        edits = {layer and self.flow.checked(layer): edit for layer, edit in sorted((edits or {}).items())}
         prints = {layer: _fingerprint(edit) for layer, edit in edits.items()}
         rows, last = tuple(int(row) for row in rows), self.flow.n_layers
 
@@ -72,6 +73,6 @@ def _fingerprint(edit):
 
 def _content(value):
     if not isinstance(value, torch.Tensor):
-        return value
+        return _fingerprint(value)
     raw = value.detach().cpu().contiguous().numpy()
     return str(raw.dtype), raw.shape, hashlib.blake2b(raw.tobytes()).digest()

@@ -7,6 +7,7 @@ from helpers import labels
 from helpers.labels import Labels
 
 RESERVED = {"n": "normal", "u": "undo", "b": "back", "k": "skip"}
+MOVES = ("undo", "back", "skip")  # actions that say nothing of an image
 
 
 class Session:
@@ -88,10 +89,10 @@ class Session:
             self.do(self.keys[letter])
 
     def do(self, action):
-        """Do an action by name: undo, back, skip, normal or an artifact type."""
-        if action in ("undo", "back", "skip"):
+        """Do an action by name: undo, back, skip, normal or an artifact type, which does nothing after the last."""
+        if action in MOVES:
             getattr(self, action)()
-        else:
+        elif self.current is not None:
             self.label(action)
 
     def export(self, path):
@@ -103,6 +104,26 @@ class Session:
         mine = self._table().only(rater=self.rater, **self.extra)
         labels.write(path, mine)
         return len(mine)
+
+    @property
+    def code(self):
+        """The call that reads this rater's labels, "" before the first one."""
+        columns = {"rater": self.rater} | self.extra
+        written = ", ".join(f"{name}={value!r}" for name, value in columns.items() if name != "pass")
+        written += f", **{{'pass': {self.extra['pass']!r}}}" if "pass" in self.extra else ""  # a keyword of Python
+        return f"labels.read({str(self.path)!r}).only({written})" if self.labelled else ""
+
+    @property
+    def chosen(self):
+        """The actions that the current image's label stands for."""
+        return {self.labelled[self.current]} if self.current in self.labelled else set()
+
+    @property
+    def task(self):
+        """What the rater is asked to do now."""
+        if self.current is None:
+            return "All images are labelled: export them, or go back to change one."
+        return "Is this image normal? If not, say what is wrong with it most of all. Each answer is saved at once."
 
     @property
     def counts(self):

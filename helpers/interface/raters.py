@@ -36,21 +36,31 @@ def rater(original, corrected, ids, path, rater, seed=0, pairs=None):
 
 
 def _answers(session, draw, rows, what):
-    """Show a session: its actions as rows of buttons, a box for letters, an export."""
+    """Show a session: what is asked, its actions as rows of buttons, a box for letters, an export."""
     buttons = {name: button(f"{name} [{key}]") for key, name in session.keys.items()}
     letter, target, export = W.Text(description="type a letter", **NAMED), W.Text(), button("export CSV")
     target.description, target.value = "export to", f"{session.path.with_suffix('')}-{session.rater}.csv"
     target.style.description_width, target.layout.width = "90px", "480px"
     first, second = ([buttons[name] for name in names] for names in rows)
-    controls = buttons | {"key": letter, "export_path": target, "export": export}
-    view = Frame([first, [letter, *second], [target, export]], controls)
+    task = W.HTML()
+    controls = buttons | {"task": task, "key": letter, "export_path": target, "export": export}
+    view = Frame([[task], first, [letter, *second], [target, export]], controls)
     view.session = session
+
+    def show(note=""):
+        view.put(*draw(note))
+        for name, one in buttons.items():  # a sign as well as a colour
+            one.button_style, one.icon = ("primary", "check") if name in session.chosen else ("", "")
 
     def act(does, argument):
         try:
             does(argument)
         finally:
-            view.put(*draw())  # of several letters, the ones before a wrong one count
+            show()  # of several letters, the ones before a wrong one count
+
+    def pressed(does):
+        letter.focus()  # or the letters that the buttons invite would be JupyterLab's shortcuts: m, x, b change cells
+        does()
 
     # Emptied only once the typist pauses: letters on their way to a box that is emptied would be lost.
     empty = at_rest(lambda: setattr(letter, "value", ""))
@@ -60,10 +70,11 @@ def _answers(session, draw, rows, what):
             empty()
             view.guarded(act)(session.type, change["new"])
 
-    for name in buttons:
-        buttons[name].on_click(lambda _, name=name: view.guarded(act)(session.do, name))
     note = f"; {{}} {what} are in {{}}".format
-    export.on_click(view.guarded(lambda _: view.put(*draw(note(session.export(target.value), target.value)))))
+    for name, one in buttons.items():
+        one.on_click(lambda _, name=name: pressed(lambda: view.guarded(act)(session.do, name)))
+    save = view.guarded(lambda: show(note(session.export(target.value), target.value)))
+    export.on_click(lambda _: pressed(save))
     letter.observe(typed, "value")
-    view.put(*draw())
+    show()
     return view

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from helpers.interface.pictures import enlarged, pixels
 
-FONT, LINE, GAP = 13, 19, 8  # pixels: letters, the strip that holds them, between tiles
+FONT, LINE, GAP = 16, 21, 8  # pixels: letters, legible on a page of two thirds; a line of them; between tiles
 WIDTH = 800  # pixels across, at least: what a heading needs
 INK, PAPER = (51, 51, 51), (255, 255, 255)
 
@@ -18,28 +18,42 @@ def panel(rows, size=192, width=WIDTH):
     """Lay rows of captioned tiles out as one picture: uint8 (height, width, 3).
 
     rows: (heading or "", images as in `pictures.pixels`, one caption per image), all at `size` pixels or the
-    nearest whole multiple below. Text that does not fit its place is cut. Raises ValueError for another number
-    of captions than images.
+    nearest whole multiple below. A caption takes two lines where it must; text that does not fit its place is cut.
+    Raises ValueError for another number of captions than images.
     """
     drawn, y = [], 0
     for heading, images, captions in rows:
         tiles = fitted(images, size)
         if len(tiles) != len(captions):
             raise ValueError(f"got {len(captions)} captions for {len(tiles)} images: pass one for each")
-        drawn.append((y, heading, tiles, captions))
-        y += LINE * (bool(heading) + any(captions)) + tiles.shape[1] + GAP
-    width = max(width, *(len(tiles) * (tiles.shape[2] + GAP) - GAP for _, _, tiles, _ in drawn))
+        captions = [wrapped(str(caption), tiles.shape[2]) for caption in captions]
+        head = LINE * (bool(heading) + max(map(len, captions)))
+        drawn.append((y, head, heading, tiles, captions))
+        y += head + tiles.shape[1] + GAP
+    width = max(width, *(len(tiles) * (tiles.shape[2] + GAP) - GAP for *_, tiles, _ in drawn))
     page = Image.new("RGB", (width, y - GAP), PAPER)
     draw = ImageDraw.Draw(page)
-    for top, heading, tiles, captions in drawn:
+    for top, head, heading, tiles, captions in drawn:
         if heading:
             draw.text((0, top), _cut(str(heading), width), INK, _font())
-            top += LINE
-        for i, (tile, caption) in enumerate(zip(tiles, captions)):
+        for i, (tile, lines) in enumerate(zip(tiles, captions)):
             x = i * (tile.shape[1] + GAP)
-            draw.text((x, top), _cut(str(caption), tile.shape[1]), INK, _font())
-            page.paste(Image.fromarray(tile), (x, top + LINE * any(captions)))
+            for above, line in enumerate(reversed(lines), start=1):
+                draw.text((x, top + head - above * LINE), line, INK, _font())
+            page.paste(Image.fromarray(tile), (x, top + head))
     return np.asarray(page)
+
+
+def wrapped(text, width):
+    """Break text into at most two lines of so many pixels; what does not fit the second one is cut."""
+    words, first = text.split(), ""
+    if not words:
+        return []
+    while words and _font().getlength(f"{first} {words[0]}".strip()) <= width:
+        first = f"{first} {words.pop(0)}".strip()
+    if not first:
+        first = _cut(words.pop(0), width)
+    return [first, _cut(" ".join(words), width)] if words else [first]
 
 
 def fitted(images, size):

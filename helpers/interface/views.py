@@ -1,22 +1,29 @@
 """The parts of every widget: a frame around one picture, a view that redraws when a control moves, and controls."""
 
+import math
+import statistics
+import time
 from html import escape
 
 import ipywidgets as W
 
-from helpers.interface.history import Moves
+from helpers.interface.history import Moves, at_rest, plain
 from helpers.interface.pictures import png
 
 NAMED = {"style": {"description_width": "90px"}, "layout": {"width": "180px"}}  # a box with its name on the left
+QUICK, PAUSE = 0.15, 0.2  # seconds: a picture drawn as quickly follows a drag, a slower one waits for a pause
+# Colours of its own: readable on the light and on the dark page.
+ERROR = "background: #fde7e9; color: #7a0012; border-left: 4px solid #b00020; padding: 0 8px"
 
 
 class Frame(W.VBox):
-    """Rows of inputs above one picture and its lines of text."""
+    """Rows of inputs above one picture and its lines of text; `shown` is what the code for this state returns."""
 
     def __init__(self, rows, controls, lines=("state", "code")):
         # Not stretched to the page's width, which would blur the pixels.
         self.controls = controls | {"image": W.Image(format="png", layout={"align_self": "flex-start"})}
         self.controls |= {name: W.HTML() for name in (*lines, "error")}
+        self.shown = None
         below = [self.controls[name] for name in ("error", "image", *lines)]
         super().__init__([*(W.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows), *below])
 
@@ -28,55 +35,115 @@ class Frame(W.VBox):
                 action(*arguments)
             except Exception as error:
                 said = f"<b>Error:</b> {escape(str(error) or type(error).__name__)} (the picture is the one before)"
-                self.controls["error"].value = f'<span style="color: #b00020" role="alert">{said}</span>'
+                self.controls["error"].value = f'<div style="{ERROR}" role="alert">{said}</div>'
                 raise
             self.controls["error"].value = ""
 
         return handler
 
-    def put(self, picture, lines):
-        """Show a picture (uint8 array) and its lines {name: text}, in place."""
-        self.controls["image"].value = png(picture)
+    def put(self, picture, lines, shown=None):
+        """Show a picture (uint8 array) and its lines {name: text}, in place; a line without text is left empty."""
+        self.controls["image"].value, self.shown = png(picture), shown
         for name, text in lines.items():
             text = escape(text)
-            self.controls[name].value = f"code for this state: <code>{text}</code>" if name == "code" else text
+            coded = f"code for this state: <code>{text}</code>" if text else ""
+            self.controls[name].value = coded if name == "code" else text
 
 
 class View(Frame):
-    """A frame that draws anew when an input changes: draw(**values) -> (picture, lines).
+    """A frame that draws anew when an input changes: draw(**values) -> (picture, lines, what is shown).
 
-    inputs: {name: widget with a value}; undo and reset act on all of them.
+    inputs: {name: widget with a value}; undo and reset act on all of them. The picture follows a drag while it is
+    drawn within QUICK seconds; one that takes longer is drawn once the drag pauses. by_id: (name of an input, ids,
+    places), so that entering ids[i] into the box "id" of `more` gives that input the value places[i].
     """
 
-    def __init__(self, rows, inputs, draw, more=None, lines=("state", "code")):
+    def __init__(self, rows, inputs, draw, more=None, lines=("state", "code"), by_id=None):
         undo, reset = button("undo"), button("reset")
         controls = inputs | (more or {}) | {"undo": undo, "reset": reset}
         super().__init__([[*rows[0], undo, reset], *rows[1:]], controls, lines)
-        self.moves = Moves(inputs, self.guarded(lambda values: self.put(*draw(**values))))
+        self._draw, self._cost, self._paused = self.guarded(lambda v: self.put(*draw(**v))), 0, at_rest(self.now, PAUSE)
+        self.moves, self._waiting = Moves(inputs, self._follow), None
         undo.on_click(self.moves.undo)
         reset.on_click(self.moves.reset)
+        if by_id:
+            self._call_by_id(inputs[by_id[0]], *by_id[1:])  # first, so that the box is right whatever is drawn
         for widget in inputs.values():
             widget.observe(self.moves.changed, "value")
-        self.moves.redraw(self.moves.values)
+        self._follow(self.moves.values)
+
+    def now(self):
+        """Draw what still waits for a pause."""
+        values, self._waiting = self._waiting, None
+        if values is not None:
+            began = time.perf_counter()
+            self._draw(values)
+            self._cost = time.perf_counter() - began
+
+    def _follow(self, values):
+        self._waiting = values
+        (self._paused if self._cost > QUICK else self.now)()
+
+    def _call_by_id(self, control, ids, places):
+        box, ids = self.controls["id"], list(ids)
+
+        def here():
+            return ids[min(range(len(ids)), key=lambda i: abs(places[i] - control.value))]
+
+        def go(change):
+            if change["new"] not in ids:
+                box.value = here()
+                some = ", ".join(map(str, ids[:5])) + (", ..." if len(ids) > 5 else "")
+                raise ValueError(f"there is no image {change['new']} here, the ids are {some}: enter one of them")
+            if change["new"] != here():
+                control.value = places[ids.index(change["new"])]
+
+        box.observe(self.guarded(go), "value")
+        control.observe(lambda _: setattr(box, "value", here()), "value")
 
 
 def pair(name, low, high, step, value):
-    """Make a slider and the number box that names it; each follows the other."""
+    """Make a slider and the number box that names it; each follows the other, also during a drag."""
     kinds = (W.IntSlider, W.BoundedIntText) if isinstance(step, int) else (W.FloatSlider, W.BoundedFloatText)
     span = {"min": low, "max": high, "step": step, "value": value}
-    slider = kinds[0](**span, continuous_update=False, readout=False, layout={"width": "360px"})
+    slider = kinds[0](**span, readout=False, layout={"width": "360px"})
     box = kinds[1](**span, description=name, **NAMED)
-    W.link((slider, "value"), (box, "value"))
+    W.link((slider, "value"), (box, "value"), (plain, plain))  # no 0.30000000000000004 in the box
     return slider, box
 
 
-def chooser(count, index):
-    """Choose one of `count` images: its controls by name, and their row."""
+def span(values):
+    """Choose ends, step and middle of a slider over values: whole steps if they are whole, else 100 to 300 round ones."""
+    low, high, middle = min(values), max(values), statistics.median(values)
+    if all(value == int(value) for value in values):
+        return int(low), int(high), 1, int(middle)
+    least = (high - low) / 300 or 1
+    digits = math.floor(math.log10(least))
+    step = next(part * 10.0**digits for part in (1, 2, 5, 10) if part * 10.0**digits >= least)
+    steps = math.floor(low / step), math.ceil(high / step), 1, round(middle / step)
+    return tuple(round(count * step, max(0, -digits)) for count in steps)
+
+
+def limit(controls, low, high):
+    """Give sliders or boxes other ends; a value beyond them goes to the nearer one."""
+    for control in controls:
+        control.max = max(control.max, high)  # an end must not cross the other on the way
+        control.min, control.max = low, high
+
+
+def chooser(count, index, ids=None):
+    """Choose one of `count` images by number, or by id: its controls by name, and their row."""
     box = W.BoundedIntText(index, min=0, max=count - 1, description="image", **NAMED)
     steps = {"previous": button("previous"), "next": button("next")}
     for move, step in zip(steps.values(), (-1, 1)):
         move.on_click(lambda _, step=step: setattr(box, "value", min(max(box.value + step, 0), count - 1)))
-    return {"index": box} | steps, [box, *steps.values(), W.Label(f"0 to {count - 1}")]
+    named = {} if ids is None else {"id": id_box(ids[index])}
+    return {"index": box} | named | steps, [box, W.Label(f"of 0 to {count - 1}"), *named.values(), *steps.values()]
+
+
+def id_box(value):
+    """A box for an image's id."""
+    return W.IntText(value, description="id", style={"description_width": "30px"}, layout={"width": "120px"})
 
 
 def menu(name, options, value):

@@ -18,7 +18,7 @@ import torch
 
 from helpers import domains, rating, survey, units
 from helpers.interface import blind
-from helpers.interface.correction_settings import Recipe
+from helpers.interface.correction_settings import Given, Recipe
 from helpers.interface.pictures import pixels
 from helpers.latents import batches
 from helpers.rating import Vote
@@ -147,7 +147,7 @@ def correction(domain, scores, recipe):
 
     def corrected(ids):
         masks = domain.masks(ids) if recipe.method == "local" else None
-        return domain.flow.generate(domain.latents(ids), recipe.edits(scores, masks)).clamp(-1, 1)
+        return domain.flow.generate(domain.latents(ids), recipe.edits(Given(scores, masks))).clamp(-1, 1)
 
     return corrected
 
