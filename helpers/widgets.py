@@ -10,7 +10,7 @@ import ipywidgets as W
 import torch
 
 from helpers.interface import correction_preview, previews, unit_preview
-from helpers.interface.correction_settings import MAIN, SHIFTED, Given, Recipe
+from helpers.interface.correction_settings import MAIN, STOPPED, Given, Recipe
 from helpers.interface.previews import started
 from helpers.interface.raters import labeller, rater  # noqa: F401
 from helpers.interface.views import NAMED, View, button, chooser, id_box, limit, menu, pair, span
@@ -62,7 +62,7 @@ def corrector(
         for name, slider in sliders.items():
             slider.disabled = boxes[f"{name}_box"].disabled = name not in used
         smallest.disabled = "amount" not in used
-        boxes["layer_box"].description = "layer" if method.value in (*scores, *SHIFTED) else "stop layer"
+        boxes["layer_box"].description = "stop layer" if method.value in (*STOPPED, "none") else "layer"
         limit((sliders["layer"], boxes["layer_box"]), layers[0], layers[-1])
         sliders["layer"].value = min(layers, key=lambda layer: abs(layer - at))
 
@@ -141,7 +141,7 @@ def unit_browser(flow, z, scores, top, thresholds=None, preview=None, shown=5, s
     follow()
     layer.observe(enter, "value")  # before the view's own, which then has nothing left to draw
     rows, more = [[layer, unit], [box, slider], [picked, pick]], {"rank": slider, "rank_box": box, "select": pick}
-    view = UnitView(rows, {"layer": layer, "unit": unit, "selected": picked}, draw, more)
+    view = UnitView(rows, {"layer": layer, "unit": unit, "selected": picked}, draw, more, dragged=["unit"])
     unit.observe(follow, "value")
     slider.observe(lambda change: setattr(unit, "value", int(orders[layer.value][change["new"] - 1])), "value")
     pick.on_click(toggle)

@@ -40,7 +40,7 @@ def test_a_correction_shows_what_its_code_computes(world, given, method):
     picture, lines, found = draw(3, method, 4, 0.5, 0.8, 1.5)
     after = eval(lines["code"], world)
     torch.testing.assert_close(found, after, rtol=0, atol=1e-4 * float(after.abs().max()))  # computed in other steps
-    before, after, head = world["images"][3:4], after.clamp(-1, 1), 2 * LINE
+    before, after, head = world["images"][3:4], after.clamp(-1, 1), LINE
     assert np.array_equal(tile(picture, 0, top=head), shown(before))
     # Computed in other steps, a colour may round to its neighbour.
     assert np.abs(tile(picture, 1, top=head).astype(int) - shown(after)).max() <= 1

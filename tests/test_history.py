@@ -2,7 +2,7 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
-from ipywidgets import FloatSlider, IntSlider, Text
+from ipywidgets import BoundedIntText, FloatSlider, IntSlider, Text
 
 from helpers.interface.history import Moves, at_rest, plain
 
@@ -49,8 +49,8 @@ def test_undo_and_reset(moves):
 
 
 def test_a_drag_is_one_move():
-    controls, drawn = {"n": IntSlider(3), "x": FloatSlider(0.1)}, []
-    moves = Moves(controls, drawn.append, pause=0.3)
+    controls, drawn = {"n": BoundedIntText(3), "x": FloatSlider(0.1)}, []
+    moves = Moves(controls, drawn.append, pause=0.3, dragged=["n"])
     for control in controls.values():
         control.observe(moves.changed, "value")
 
@@ -73,6 +73,21 @@ def test_a_drag_is_one_move():
 
     assert asyncio.run(drag()) == {"n": 5, "x": 0.1}
     assert [values["n"] for values in drawn[:7]] == [4, 5, 6, 6, 7, 8, 9]  # each step is drawn
+
+
+def test_choices_are_moves_of_their_own():
+    boxes = {"n": BoundedIntText(3), "text": Text("", continuous_update=False)}
+    moves = Moves(boxes, lambda values: None)
+    for box in boxes.values():
+        box.observe(moves.changed, "value")
+
+    async def choose():
+        for value in (4, 5):
+            boxes["n"].value = value
+        moves.undo()
+        return boxes["n"].value
+
+    assert asyncio.run(choose()) == 4
 
 
 def test_numbers_are_plain():

@@ -42,7 +42,7 @@ def correction(flow, z, given, captions=None, measures=None, ids=None, names=Non
         layers, old, new = replay.computed, measured(index, none), measured(index, recipe)
         after = shown.clamp(-1, 1)
         tiles = [as_bytes(before), as_bytes(after), difference(before, after)]
-        said = [caption(index), "corrected", "change: blue darker, red lighter"]
+        said = [caption(index), "corrected", "red lighter, blue darker"]
         if given.masks is not None:
             tiles.append(tint(before, given.masks[index : index + 1], outline=True))
             said.append(f"mask: {given.masks[index].float().mean():.1%} of the image")

@@ -8,14 +8,15 @@ class Moves:
     """The history of some controls, which are anything with a `value`.
 
     controls: {name: control}. redraw: called with {name: value} after each change; its errors are passed on, and
-    the change stays, so that undo leads back from it. What changes the same controls again before `pause` seconds
-    have passed, as a drag does, is one move to undo.
+    the change stays, so that undo leads back from it. Changes of one slider, or of another control in `dragged`, with
+    less than `pause` seconds between them are a drag, and one move to undo.
     """
 
-    def __init__(self, controls, redraw, pause=0.6):
+    def __init__(self, controls, redraw, pause=0.6, dragged=()):
         self.controls, self.redraw, self._past, self._held = controls, redraw, [], False
+        self.dragged = {name for name in controls if getattr(controls[name], "continuous_update", False)} | set(dragged)
         self._first = self._now = self.values
-        self._moving = None  # the names of the controls that are being dragged
+        self._moving = None  # the name of the control that is being dragged
         self._rest = at_rest(lambda: setattr(self, "_moving", None), pause)
 
     @property
@@ -28,10 +29,11 @@ class Moves:
         values = self.values
         if self._held or values == self._now:
             return
-        moved = None if forget else {name for name in values if values[name] != self._now[name]}
-        if moved and moved != self._moving:
+        moved = [name for name in values if values[name] != self._now[name]]
+        drag = moved[0] if moved[1:] == [] and moved[0] in self.dragged and not forget else None
+        if not forget and (drag is None or drag != self._moving):
             self._past.append(self._now)
-        self._now, self._moving = values, moved
+        self._now, self._moving = values, drag
         self._rest()
         self.redraw(values)
 

@@ -55,15 +55,16 @@ class View(Frame):
 
     inputs: {name: widget with a value}; undo and reset act on all of them. The picture follows a drag while it is
     drawn within QUICK seconds; one that takes longer is drawn once the drag pauses. by_id: (name of an input, ids,
-    places), so that entering ids[i] into the box "id" of `more` gives that input the value places[i].
+    places), so that entering ids[i] into the box "id" of `more` gives that input the value places[i]. dragged: names of
+    inputs that a slider in `more` moves.
     """
 
-    def __init__(self, rows, inputs, draw, more=None, lines=("state", "code"), by_id=None):
+    def __init__(self, rows, inputs, draw, more=None, lines=("state", "code"), by_id=None, dragged=()):
         undo, reset = button("undo"), button("reset")
         controls = inputs | (more or {}) | {"undo": undo, "reset": reset}
         super().__init__([[*rows[0], undo, reset], *rows[1:]], controls, lines)
         self._draw, self._cost, self._paused = self.guarded(lambda v: self.put(*draw(**v))), 0, at_rest(self.now, PAUSE)
-        self.moves, self._waiting = Moves(inputs, self._follow), None
+        self.moves, self._waiting = Moves(inputs, self._follow, dragged=dragged), None
         undo.on_click(self.moves.undo)
         reset.on_click(self.moves.reset)
         if by_id:
@@ -113,7 +114,7 @@ def pair(name, low, high, step, value):
 
 
 def span(values):
-    """Choose ends, step and middle of a slider over values: whole steps if they are whole, else 100 to 300 round ones."""
+    """Choose ends, step and middle of a slider over values: whole steps if they are whole, else 100 to 300."""
     low, high, middle = min(values), max(values), statistics.median(values)
     if all(value == int(value) for value in values):
         return int(low), int(high), 1, int(middle)

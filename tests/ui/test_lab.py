@@ -7,14 +7,16 @@ import time
 
 import pytest
 
-from helpers import env, labels, rating
+from helpers import labels, rating
+from helpers.interface.tile_rows import FONT
+from tests.ui.lab_page import View
 
 pytestmark = pytest.mark.browser
 
 WORLD = """
 import os, time
 import torch
-from helpers import pggan, units, widgets
+from helpers import correct, gradcam, pggan, survey, units, widgets
 from helpers.flow import Flow
 from helpers.latents import latents
 torch.manual_seed(0)
@@ -25,40 +27,51 @@ images = flow.generate(z).clamp(-1, 1)
 scores = {name: units.random_scores(flow, seed) for seed, name in enumerate(("DS", "FD", "random"))}
 masks = torch.zeros(12, 64, 64, dtype=torch.bool)
 masks[:, 10:30, 20:50] = True
+print("the kernel is process", os.getpid())
 """
 CORRECTOR = """
+differences = units.differences(flow, latents(range(20, 40), 10), latents(range(40, 60), 10), [1, 2])
+direction = correct.latent_direction(latents(range(20, 40), 10), latents(range(40, 60), 10))
+
 def realism(images):
     if torch.equal(images, flow.generate(z[3:4]).clamp(-1, 1)):
         raise ValueError("image 3 is <forbidden> here")
     return images.mean(dim=(1, 2, 3))
 
-view = widgets.corrector(flow, z, scores, masks, realism=realism, d_values=lambda images: -images.std(dim=(1, 2, 3)))
-view
+def judge(images):  # how alike the images are to the original by three quarters of the shift
+    goal = flow.generate(z[:1], correct.shift(differences.only(1), 0.75)).clamp(-1, 1)
+    return (images - goal).abs().mean(dim=(1, 2, 3)) - 1e-3
+
+widgets.corrector(
+    flow, z, scores, masks, ids=range(500, 512), realism=realism, d_values=lambda images: -images.std(dim=(1, 2, 3)),
+    differences=differences, direction=direction, judge=judge,
+)
+"""
+MASKS = """
+cams = torch.linspace(0, 1, 64).expand(12, 64, 64)
+widgets.mask_explorer(images, {"across": cams, "down": cams.transpose(1, 2)})
+"""
+UNITS = """
+top = survey.top_images(flow, z, k=6)
+widgets.unit_browser(flow, z, scores["DS"], top)
+"""
+AXIS = """
+widgets.axis_browser(torch.linspace(-3, 3, 12), images, ["normal", "artifact"] * 6, ids=range(40, 52))
 """
 LABELLER = """
 def slow(ids):  # so that a person can be faster than the machine
     time.sleep(0.1)
     return images[ids]
 
-view = widgets.labeller(slow, range(12), {path!r}, "ann")
-print("the kernel is process", os.getpid())
-view
+widgets.labeller(slow, range(12), {!r}, "ann")
 """
-
 RATER = """
-view = widgets.rater(images, {{"inverted": -images, "grey": 0 * images}}, range(12), {path!r}, "ann")
-view
+widgets.rater(images, {{"inverted": -images, "grey": 0 * images}}, range(12), {!r}, "ann")
 """
-
-BROWSERS = """
-from helpers import survey
-cams = torch.linspace(0, 1, 64).expand(12, 64, 64)
-top = survey.top_images(flow, z, k=4)
-masks = widgets.mask_explorer(images, {"across": cams, "down": cams.transpose(1, 2)})
-browser = widgets.unit_browser(flow, z, scores["DS"], top)
-axis = widgets.axis_browser(torch.linspace(-3, 3, 12), images, ["normal", "artifact"] * 6)
-display(masks, browser, axis)
-"""
+CELLS = {"corrector": CORRECTOR, "masks": MASKS, "units": UNITS, "axis": AXIS, "labeller": LABELLER, "rater": RATER}
+CELLS |= {
+    f"other {name}": CELLS[name] for name in ("labeller", "rater")
+}  # to press everything, with files of their own
 
 
 def until(condition, seconds=15):
@@ -69,223 +82,315 @@ def until(condition, seconds=15):
     return value
 
 
-def test_corrector(jupyter):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the answers are: labeller.csv, rater.csv and others."""
+    return tmp_path_factory.mktemp("answers")
+
+
+@pytest.fixture(scope="module")
+def notebook(jupyter, folder):
+    """All widgets in one notebook and one kernel: {name: View}."""
     from playwright.sync_api import expect
 
-    page = jupyter.page
-    jupyter.write("corrector.ipynb", [WORLD, CORRECTOR])
-    jupyter.open("corrector.ipynb")
-    jupyter.run_all()
-    expect(page.get_by_text("sequential, stop layer 6, portion 20 %, scale 0.90: 12 units")).to_be_visible(
-        timeout=60_000
-    )
-    first = jupyter.picture()
-    address = page.locator("img.jupyter-widgets").get_attribute("src")
+    path = {name: str(folder / f"{name}.csv") for name in CELLS}
+    cells = [
+        cell.format(path[name]) if "rater(" in cell or "labeller(" in cell else cell for name, cell in CELLS.items()
+    ]
+    jupyter.write("widgets.ipynb", [WORLD, *cells])
+    jupyter.open("widgets.ipynb")
+    jupyter.menu("Run", "Run All Cells")
+    views = {name: View(jupyter.page, number) for number, name in enumerate(CELLS, start=1)}
+    expect(views["other rater"].text("pair 1 of 24")).to_be_visible(timeout=60_000)
+    return views
 
-    page.get_by_label("stop layer", exact=True).fill("4")  # number boxes are labelled
-    page.keyboard.press("Enter")
-    expect(page.get_by_text("sequential, stop layer 4, portion 20 %, scale 0.90")).to_be_visible()
-    assert page.locator("img.jupyter-widgets").get_attribute("src") != address
-    fourth = jupyter.picture()
+
+def test_corrector(jupyter, notebook):
+    from playwright.sync_api import expect
+
+    page, view = jupyter.page, notebook["corrector"]
+    expect(view.text("id 500; sequential, stop layer 6, portion 20 %, scale 0.90: 12 units")).to_be_visible()
+    first = view.picture()
+    view.enter("stop layer", 4)  # number boxes are labelled
+    expect(view.text("sequential, stop layer 4, portion 20 %, scale 0.90")).to_be_visible()
+    fourth = view.picture()
     assert fourth != first
-    page.get_by_role("slider").first.focus()  # sliders answer arrow keys
+    view.role("slider").first.focus()  # sliders answer arrow keys
     page.keyboard.press("ArrowRight")
-    expect(page.get_by_text("stop layer 5, portion 20 %")).to_be_visible()
-    expect(page.get_by_text("computed layers 7 to 11")).to_be_visible()  # layer 6 was before the edit of layer 6
-    expect(page.get_by_label("stop layer", exact=True)).to_have_value("5")
-    page.get_by_role("slider").nth(1).focus()
+    expect(view.text("stop layer 5, portion 20 %")).to_be_visible()
+    expect(view.text("computed layers 7 to 11")).to_be_visible()  # layer 6 was before the edit of layer 6
+    expect(view.box("stop layer", exact=True)).to_have_value("5")
+    view.role("slider").nth(1).focus()
     for _ in range(5):
         page.keyboard.press("ArrowRight")
-    expect(page.get_by_text("portion 25 %")).to_be_visible()
-    expect(page.get_by_text('sequential(scores["DS"], stop_layer=5, portion=0.25, scale=0.9)')).to_be_visible()
+    expect(view.text("portion 25 %")).to_be_visible()
+    expect(view.text('sequential(scores["DS"], stop_layer=5, portion=0.25, scale=0.9)')).to_be_visible()
 
-    page.get_by_label("method").select_option("local")
-    expect(page.get_by_text("local, stop layer 5, portion 25 %:")).to_be_visible()
-    expect(page.get_by_label("scale")).to_be_disabled()
-    page.get_by_label("method").select_option("FD: one layer to zero")
-    expect(page.get_by_text("top FD units of one layer to zero, layer 5")).to_be_visible()
-    expect(page.get_by_label("layer", exact=True)).to_have_value("5")
-    page.get_by_label("method").select_option("none")
-    expect(page.get_by_text("no correction: 0 units")).to_be_visible()
-    page.get_by_role("button", name="undo").click()
-    expect(page.get_by_text("top FD units of one layer to zero, layer 5")).to_be_visible()
+    view.box("method").select_option("local")
+    expect(view.text("local, stop layer 5, portion 25 %:")).to_be_visible()
+    expect(view.box("scale")).to_be_disabled()
+    view.box("method").select_option("FD: one layer to zero")
+    expect(view.text("top FD units of one layer to zero, layer 5")).to_be_visible()
+    expect(view.box("layer", exact=True)).to_have_value("5")
+    view.box("method").select_option("none")
+    expect(view.text("no correction: 0 units")).to_be_visible()
+    view.press("undo")
+    expect(view.text("top FD units of one layer to zero, layer 5")).to_be_visible()
 
-    page.get_by_label("image", exact=True).fill("3")
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("alert")).to_contain_text("image 3 is <forbidden> here")
-    page.get_by_role("button", name="previous").click()
-    expect(page.get_by_text("image 2; top FD")).to_be_visible()
-    expect(page.get_by_role("alert")).to_have_count(0)
-    page.get_by_role("button", name="reset").click()
-    expect(page.get_by_text("image 0; sequential, stop layer 6, portion 20 %")).to_be_visible()
-    assert jupyter.picture() == first  # the same picture again, pixel by pixel
-    page.get_by_role("button", name="undo").click()
-    expect(page.get_by_text("image 2; top FD")).to_be_visible()
+    view.enter("image", 3)
+    expect(view.role("alert")).to_contain_text("image 3 is <forbidden> here")
+    expect(view.box("id", exact=True)).to_have_value("503")
+    for theme in ("dark", "light"):
+        jupyter.theme(theme)
+        assert contrast(view.role("alert")) > 7
+    view.enter("id", 502)
+    expect(view.text("id 502; top FD")).to_be_visible()
+    expect(view.role("alert")).to_have_count(0)
+    view.enter("id", 7)
+    expect(view.role("alert")).to_contain_text("there is no image 7 here, the ids are 500, 501, 502, 503, 504, ...")
+    expect(view.box("id", exact=True)).to_have_value("502")
+    view.press("reset")
+    expect(view.text("id 500; sequential, stop layer 6, portion 20 %")).to_be_visible()
+    assert view.picture() == first  # the same picture again, pixel by pixel
+    view.press("undo")
+    expect(view.text("id 502; top FD")).to_be_visible()
 
 
-def test_labeller_loses_nothing_when_its_kernel_dies(jupyter, tmp_path):
+def contrast(locator):
+    """The contrast of a text with its own background, by WCAG 2: 1 to 21."""
+    found = locator.evaluate("e => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]")
+    light = []
+    for colour in found:
+        *channels, alpha = [*(float(x) for x in re.findall(r"[\d.]+", colour)), 1][:4]
+        assert alpha == 1, f"{colour} depends on what is behind it"
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (x / 255 for x in channels)]
+        light.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
+    return (max(light) + 0.05) / (min(light) + 0.05)
+
+
+def test_the_corrector_shifts_and_finds_the_smallest_amount(notebook):
     from playwright.sync_api import expect
 
-    page, path = jupyter.page, tmp_path / "labels.csv"
+    view = notebook["corrector"]
+    view.press("reset")
+    view.box("method").select_option("shift")
+    view.enter("portion", 1)
+    view.enter("layer", 1)
+    expect(view.text("shift, layer 1, portion 100 %, amount 1.00: 192 of 192 units and places")).to_be_visible()
+    before = view.picture()
+    view.press("smallest amount")
+    expect(
+        view.text(re.compile(r"the classifier said \+0\.\d+ at 0, .* at 0.75 .* so 0.75 is the smallest"))
+    ).to_be_visible()
+    expect(view.box("amount", exact=True)).to_have_value("0.75")
+    expect(view.text("shift(differences.only(1), amount=0.75, portion=1)")).to_be_visible()
+    assert view.picture() != before
+    view.box("method").select_option("latent direction")
+    expect(view.text("latent direction, amount 0.75: every unit")).to_be_visible()
+    expect(view.box("layer", exact=True)).to_be_disabled()
+    view.box("method").select_option("sequential")
+    expect(view.role("button", name="smallest amount")).to_be_disabled()
+
+
+def test_box_and_picture_follow_a_drag(jupyter, notebook):
+    from playwright.sync_api import expect
+
+    view, mouse = notebook["corrector"], jupyter.page.mouse
+    view.press("reset")
+    expect(view.box("portion", exact=True)).to_have_value("0.2")
+    before, handle = view.picture(), view.role("slider").nth(1)
+    handle.scroll_into_view_if_needed()
+    box = handle.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    mouse.move(x, y)
+    mouse.down()
+    mouse.move(x + 60, y, steps=4)
+    expect(view.box("portion", exact=True)).not_to_have_value("0.2")  # the button is still down
+    expect(view.text("portion 20 %")).to_have_count(0)
+    assert until(lambda: view.picture() != before)
+    mouse.up()
+    expect(view.box("portion", exact=True)).to_have_value(re.compile(r"^0\.3[5-9]$"))  # 60 of about 350 pixels
+    reached = float(view.box("portion", exact=True).input_value())
+    expect(view.text(f"portion {100 * reached:.3g} %")).to_be_visible()
+
+
+def test_browsers_of_masks_units_and_an_axis(jupyter, notebook):
+    from playwright.sync_api import expect
+
+    page, view = jupyter.page, notebook["masks"]
+    pictures = {name: notebook[name].picture() for name in ("masks", "units", "axis")}
+    expect(view.text("across from level 0.50 up: mask 50.0% of it")).to_be_visible()
+    view.role("slider").first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(view.text("across from level 0.55 up: mask 45.3% of it")).to_be_visible()
+    view.box("source", exact=True).select_option("down")
+    expect(view.text("binary_mask(cams['down'][0:1], level=0.55)")).to_be_visible()
+
+    view = notebook["units"]
+    view.enter("rank", 2)
+    expect(view.text("rank 2 of 12")).to_be_visible()
+    unit = view.box("unit", exact=True).input_value()
+    expect(view.text(re.compile(r"selected: none; mean change without this unit 0\.\d+"))).to_be_visible()
+    view.press("select / drop this unit")
+    expect(view.text(f"selected: layer 6: {unit};")).to_be_visible()
+    expect(view.box("selected", exact=True)).to_have_value(f"6:{unit}")
+    view.box("layer", exact=True).select_option("4")
+    expect(view.text(re.compile(r"layer 4, unit \d+: score 0\.\d+, rank 1 of 12"))).to_be_visible()
+
+    view = notebook["axis"]
+    view.role("slider").focus()
+    page.keyboard.press("End")
+    said = "D-value 3.00: the 8 nearest of 12 images, -0.82 to 3.00; artifact 4; normal 4"
+    expect(view.text(said)).to_be_visible()
+    expect(view.box("id", exact=True)).to_have_value("51")
+    view.enter("id", 45)
+    expect(view.text("D-value -0.27: ")).to_be_visible()
+    assert all(notebook[name].picture() != before for name, before in pictures.items())
+
+
+def test_views_fit_a_small_screen(jupyter, notebook):
+    page = jupyter.page
+    page.set_viewport_size({"width": 1400, "height": 900})
+    room = page.locator(".jp-WindowedPanel-outer").first.bounding_box()["height"]
+    tall = {name: view.cell.locator(".widget-vbox").first.bounding_box()["height"] for name, view in notebook.items()}
+    assert max(tall.values()) < room, (tall, room)
+    page.set_viewport_size({"width": 750, "height": 900})  # what 1,000 pixels leave beside the file browser
+    for name, view in notebook.items():
+        image = view.cell.locator("img.jupyter-widgets").first
+        natural, drawn = image.evaluate("i => [i.naturalWidth, i.getBoundingClientRect().width]")
+        assert FONT * drawn / natural >= 11, f"the captions of {name} are {FONT * drawn / natural:.1f} pixels high"
+    page.set_viewport_size({"width": 1400, "height": 1000})
+
+
+def test_labels_are_saved_by_button_and_by_letter(jupyter, notebook, folder):
+    from playwright.sync_api import expect
+
+    page, view, path = jupyter.page, notebook["labeller"], folder / "labeller.csv"
 
     def rows():
         return [(row["id"], row["type"] or "normal") for row in labels.read(path).rows] if path.exists() else []
 
-    def press(name):
-        page.get_by_role("button", name=name).click()
-
-    jupyter.write("labeller.ipynb", [WORLD, LABELLER.format(path=str(path))])
-    jupyter.open("labeller.ipynb")
-    jupyter.run_all()
-    expect(page.get_by_text("image 0, 1 of 12, no label yet; 0 of 12 labelled")).to_be_visible(timeout=60_000)
+    expect(view.text("image 0, 1 of 12, no label yet; 0 of 12 labelled")).to_be_visible()
+    expect(view.text("Is this image normal?")).to_be_visible()
     assert not path.exists()
-    before = jupyter.picture()
-    press("normal [n]")
-    expect(page.get_by_text("image 1, 2 of 12")).to_be_visible()
-    assert rows() == [(0, "normal")] and jupyter.picture() != before
-    press("stain [s]")
-    expect(page.get_by_text("2 of 12 labelled (normal 1, outline 0, texture 0, stain 1")).to_be_visible()
+    before = view.picture()
+    view.press("normal [n]")
+    expect(view.text("image 1, 2 of 12")).to_be_visible()
+    assert rows() == [(0, "normal")] and view.picture() != before
+    view.press("stain [s]")
+    expect(view.text("2 of 12 labelled (normal 1, outline 0, texture 0, stain 1")).to_be_visible()
 
-    # Letters, typed faster than the machine can follow: none is lost, none counts twice.
-    page.get_by_label("type a letter").click()
+    # Letters, typed faster than the machine can follow, right after a button: none is lost, none counts twice.
+    expect(view.box("type a letter")).to_be_focused()
     page.keyboard.type("nnotf", delay=30)
-    expected = [
-        (0, "normal"),
-        (1, "stain"),
-        (2, "normal"),
-        (3, "normal"),
-        (4, "outline"),
-        (5, "texture"),
-        (6, "fusion"),
-    ]
+    expected = [*enumerate(("normal", "stain", "normal", "normal", "outline", "texture", "fusion"))]
     assert until(lambda: rows() == expected), rows()
-    expect(page.get_by_text("image 7, 8 of 12")).to_be_visible()
-    expect(page.get_by_label("type a letter")).to_have_value("")
+    expect(view.text("image 7, 8 of 12")).to_be_visible()
+    expect(view.box("type a letter")).to_have_value("")
     page.keyboard.type("u")
     assert until(lambda: rows() == expected[:-1]), rows()
-    expect(page.get_by_text("image 6, 7 of 12")).to_be_visible()
+    expect(view.text("image 6, 7 of 12")).to_be_visible()
     page.keyboard.type("q")
-    expect(page.get_by_role("alert")).to_contain_text("the letter 'q' means nothing here")
+    expect(view.role("alert")).to_contain_text("the letter 'q' means nothing here")
     page.keyboard.type("k")
-    expect(page.get_by_text("image 7, 8 of 12")).to_be_visible()
-    press("back [b]")
-    press("back [b]")
-    expect(page.get_by_text("image 5, 6 of 12, texture")).to_be_visible()
-    page.get_by_role("button", name="missing [m]").focus()
+    expect(view.text("image 7, 8 of 12")).to_be_visible()
+    view.press("back [b]")
+    view.press("back [b]")
+    expect(view.text("image 5, 6 of 12, texture")).to_be_visible()
+    view.role("button", name="missing [m]").focus()
     page.keyboard.press("Enter")  # every button is in reach of the keyboard
-    expected = [*expected[:5], (5, "missing")]
-    assert until(lambda: rows() == expected), rows()
-    press("undo [u]")
+    assert until(lambda: rows() == [*expected[:5], (5, "missing")]), rows()
+    view.press("undo [u]")
     assert until(lambda: rows() == [*expected[:5], (5, "texture")]), rows()
 
-    process = int(re.search(r"process (\d+)", page.get_by_text(re.compile(r"is process \d+")).inner_text())[1])
-    os.kill(process, signal.SIGKILL)
-    expect(page.get_by_text("Kernel Restarting", exact=True)).to_be_visible(timeout=20_000)
-    page.get_by_role("button", name="Ok", exact=True).click()
-    page.get_by_text("| Idle").wait_for(timeout=30_000)
-    jupyter.run_all()
-    expect(page.get_by_text("image 6, 7 of 12, no label yet; 6 of 12 labelled")).to_be_visible(timeout=60_000)
-    press("other [x]")
-    assert until(lambda: rows() == [*expected[:5], (5, "texture"), (6, "other")]), rows()
-    page.get_by_label("export to").fill(str(tmp_path / "export.csv"))
-    press("export CSV")
-    expect(page.get_by_text("7 labels are in")).to_be_visible()
-    assert (tmp_path / "export.csv").read_bytes() == path.read_bytes()
 
-
-def test_rater_is_blind_and_saves_every_vote(jupyter, tmp_path):
+def test_rater_is_blind_and_saves_every_vote(jupyter, notebook, folder):
     from playwright.sync_api import expect
 
-    page, path = jupyter.page, tmp_path / "votes.csv"
+    page, view, path = jupyter.page, notebook["rater"], folder / "rater.csv"
 
     def votes():
         return rating.read(path, range(12), ("inverted", "grey")) if path.exists() else []
 
-    jupyter.write("rater.ipynb", [WORLD, RATER.format(path=str(path))])
-    jupyter.open("rater.ipynb")
-    jupyter.run_all()
-    expect(page.get_by_text("pair 1 of 24: left ?, right ?, better ?; 0 of 24 rated")).to_be_visible(timeout=60_000)
-    shown = page.locator(".jp-OutputArea-output").last.inner_text()
-    assert not re.search("inverted|grey|original|corrected", shown.split("code for this state")[0])
-    before = jupyter.picture()
-    page.get_by_role("button", name="left artifact [a]").click()
-    page.get_by_role("button", name="right normal [h]").click()
-    expect(page.get_by_text("pair 1 of 24: left artifact, right normal, better ?")).to_be_visible()
+    expect(view.text("pair 1 of 24: left ?, right ?, better ?; 0 of 24 rated")).to_be_visible()
+    shown = view.cell.locator(".jp-OutputArea-output").inner_text()
+    assert not re.search("inverted|grey|original|corrected", shown)
+    before = view.picture()
+    view.press("left artifact [a]")
+    view.press("right normal [h]")
+    expect(view.text("pair 1 of 24: left artifact, right normal, better ?")).to_be_visible()
+    expect(view.text("Still to say: which of them is better.")).to_be_visible()
+    expect(view.role("button", name="left artifact [a]").locator(".fa-check")).to_be_visible()
+    expect(view.role("button", name="left normal [s]").locator(".fa-check")).to_have_count(0)
     assert not path.exists()
-    page.get_by_role("button", name="right better [g]").click()
-    expect(page.get_by_text("pair 2 of 24: left ?")).to_be_visible()
-    assert jupyter.picture() != before
+    view.press("right better [g]")
+    expect(view.text("pair 2 of 24: left ?")).to_be_visible()
+    assert view.picture() != before
     vote = votes()[0]
     assert vote.better == ("corrected" if vote.side == "right" else "original")
     assert vote.label_corrected == ("normal" if vote.side == "right" else "artifact") != vote.label_original
-    page.get_by_label("type a letter").click()
     page.keyboard.type("sjfajdsh", delay=30)
-    expect(page.get_by_text("pair 4 of 24: left normal, right normal, better ?; 3 of 24 rated")).to_be_visible()
+    expect(view.text("pair 4 of 24: left normal, right normal, better ?; 3 of 24 rated")).to_be_visible()
     assert [v.better == "same" for v in votes()] == [False, True, False]
     page.keyboard.type("uuu")
-    expect(page.get_by_text("pair 3 of 24: left ?, right ?, better ?; 2 of 24 rated")).to_be_visible()
+    expect(view.text("pair 3 of 24: left ?, right ?, better ?; 2 of 24 rated")).to_be_visible()
     assert until(lambda: len(votes()) == 2)
-    page.get_by_label("export to").fill(str(tmp_path / "export.csv"))
-    page.get_by_role("button", name="export CSV").click()
-    expect(page.get_by_text("2 votes are in")).to_be_visible()
-    assert len(rating.read(tmp_path / "export.csv")) == 2
+    view.box("export to").fill(str(folder / "votes.csv"))
+    view.press("export CSV")
+    expect(view.text("2 votes are in")).to_be_visible()
+    assert len(rating.read(folder / "votes.csv")) == 2
+    view.box("export to").fill(str(folder / "none" / "votes.csv"))
+    view.press("export CSV")
+    expect(view.role("alert")).to_contain_text("none/votes.csv (No such file or directory)")
+    expect(view.box("type a letter")).to_be_focused()
+    page.keyboard.type("afj" * 22 + "afj", delay=5)  # all pairs, and three letters more
+    expect(view.text("finished: 24 of 24 rated")).to_be_visible(timeout=60_000)
+    expect(view.text("All pairs are rated: export the votes, or go back to change one.")).to_be_visible()
+    view.press("same [f]")
+    expect(view.role("alert")).to_have_count(0)
+    assert len(votes()) == 24
 
 
-def test_browsers_of_masks_units_and_an_axis(jupyter):
+@pytest.mark.parametrize("name", ["other labeller", "other rater"])
+def test_letters_after_a_button_go_to_the_widget_and_not_to_lab(jupyter, notebook, folder, name):
     from playwright.sync_api import expect
 
-    page = jupyter.page
-    jupyter.write("browsers.ipynb", [WORLD, BROWSERS])
-    jupyter.open("browsers.ipynb")
-    jupyter.run_all()
-    expect(page.get_by_text("the 8 nearest of 12 images")).to_be_visible(timeout=60_000)
-    pictures = [jupyter.picture(number) for number in range(3)]
-
-    expect(page.get_by_text("across from level 0.50 up: mask 50.0% of it")).to_be_visible()
-    page.get_by_role("slider").first.focus()
-    page.keyboard.press("ArrowRight")
-    expect(page.get_by_text("across from level 0.55 up: mask 45.3% of it")).to_be_visible()
-    page.get_by_label("source", exact=True).select_option("down")
-    expect(page.get_by_text('binary_mask(cams["down"][0:1], level=0.55)')).to_be_visible()
-
-    page.get_by_label("rank", exact=True).fill("2")
-    page.keyboard.press("Enter")
-    expect(page.get_by_text("rank 2 of 12")).to_be_visible()
-    unit = page.get_by_label("unit", exact=True).input_value()
-    page.get_by_role("button", name="select / drop this unit").click()
-    expect(page.get_by_text(f"selected: layer 6: {unit};")).to_be_visible()
-    expect(page.get_by_label("selected", exact=True)).to_have_value(f"6:{unit}")
-    page.get_by_label("layer", exact=True).select_option("4")
-    expect(page.get_by_text(re.compile(r"layer 4, unit \d+: score 0\.\d+, rank 1 of 12"))).to_be_visible()
-
-    page.get_by_role("slider").last.focus()
-    page.keyboard.press("End")
-    expect(
-        page.get_by_text("D-value 3.00: the 8 nearest of 12 images, -0.82 to 3.00; artifact 4; normal 4")
-    ).to_be_visible()
-    assert all(jupyter.picture(number) != before for number, before in enumerate(pictures))
+    page, view = jupyter.page, notebook[name]
+    buttons = [text.strip() for text in view.role("button").all_inner_texts()]
+    buttons = [text for text in buttons if re.search(r"\[.\]$", text)]
+    assert len(buttons) == 10
+    for text in [*buttons, "export CSV"]:
+        view.press(text)
+        expect(view.box("type a letter")).to_be_focused()
+        for letter in "mxbsaf":  # Lab's for Markdown, to cut, a cell below, ...
+            page.keyboard.press(letter)
+    jupyter.idle()
+    assert jupyter.kinds() == ["Code"] * (1 + len(CELLS))
+    assert "labeller" not in name or len(labels.read(folder / f"{name}.csv")) > 5
 
 
-NOTEBOOK = env.ROOT / "notebooks" / "05_sequential_correction.ipynb"
-
-
-@pytest.mark.skipif(not NOTEBOOK.exists(), reason="the notebook is not written yet")
-def test_corrector_in_its_notebook(jupyter):
+def test_nothing_is_lost_when_the_kernel_dies(jupyter, notebook, folder):
     from playwright.sync_api import expect
 
-    page = jupyter.page
-    jupyter.open(f"notebooks/{NOTEBOOK.name}")
-    jupyter.run_all()
-    box = page.get_by_label("stop layer", exact=True)
-    failed = page.locator("[data-mime-type='application/vnd.jupyter.error']")
-    assert until(box.is_visible, 150), failed.all_inner_texts()[-1:] or "the corrector did not appear in time"
-    picture, stop = jupyter.picture(), int(box.input_value())
-    state = page.get_by_text(f"sequential, stop layer {stop}, portion")
-    expect(state).to_be_visible()
-    row = page.locator(".widget-hbox", has=box)
-    row.get_by_role("slider").focus()
-    page.keyboard.press("ArrowLeft")
-    expect(page.get_by_text(f"sequential, stop layer {stop - 1}, portion")).to_be_visible(timeout=20_000)
-    expect(box).to_have_value(str(stop - 1))
-    assert jupyter.picture() != picture
-    expect(page.get_by_text(re.compile(rf"realism -?\d+\.\d+ → .*computed layers? {stop + 1} "))).to_be_visible()
+    page, path, view = jupyter.page, folder / "labeller.csv", notebook["labeller"]
+    if not path.exists():
+        view.press("normal [n]")
+    view.press("skip [k]")
+    before = until(lambda: path.exists() and path.read_bytes())
+    kernel = View(page, 0).text(re.compile(r"is process \d+"))
+    os.kill(int(re.search(r"process (\d+)", kernel.inner_text())[1]), signal.SIGKILL)
+    expect(page.get_by_text("Kernel Restarting", exact=True)).to_be_visible(timeout=20_000)
+    page.get_by_role("button", name="Ok", exact=True).click()
+    jupyter.idle()
+    jupyter.menu("Run", "Run All Cells")
+    count = len(labels.read(path))
+    expect(view.text(re.compile(rf"image \d+, \d+ of 12, no label yet; {count} of 12 labelled"))).to_be_visible(
+        timeout=60_000
+    )
+    assert path.read_bytes() == before
+    view.press("other [x]")
+    assert until(lambda: labels.read(path).types.count("other") == 1)
+    view.box("export to").fill(str(folder / "export.csv"))
+    view.press("export CSV")
+    expect(view.text(f"{count + 1} labels are in")).to_be_visible()
+    assert (folder / "export.csv").read_bytes() == path.read_bytes()
