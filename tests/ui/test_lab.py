@@ -39,7 +39,7 @@ def realism(images):
     return images.mean(dim=(1, 2, 3))
 
 def judge(images):  # how alike the images are to the original by three quarters of the shift
-    goal = flow.generate(z[:1], correct.shift(differences.only(1), 0.75)).clamp(-1, 1)
+    goal = flow.generate(z[:1], correct.shift(differences.only([1]), 0.75)).clamp(-1, 1)
     return (images - goal).abs().mean(dim=(1, 2, 3)) - 1e-3
 
 widgets.corrector(
@@ -183,7 +183,7 @@ def test_the_corrector_shifts_and_finds_the_smallest_amount(notebook):
         view.text(re.compile(r"the classifier said \+0\.\d+ at 0, .* at 0.75 .* so 0.75 is the smallest"))
     ).to_be_visible()
     expect(view.box("amount", exact=True)).to_have_value("0.75")
-    expect(view.text("shift(differences.only(1), amount=0.75, portion=1)")).to_be_visible()
+    expect(view.text("shift(differences.only([1]), amount=0.75, portion=1)")).to_be_visible()
     assert view.picture() != before
     view.box("method").select_option("latent direction")
     expect(view.text("latent direction, amount 0.75: every unit")).to_be_visible()
