@@ -484,10 +484,19 @@ def test_an_axis_has_round_steps_and_calls_images_by_id(images):
     view.controls["id"].value = 92
     assert value.value == pytest.approx(0.4567) and "92" in text(view, "code")
     assert view.controls["value_box"].value == pytest.approx(0.4567)
+    before = view.controls["image"].value
+    value.value = 0.45  # where a slider of such steps goes by itself
+    assert view.controls["id"].value == 92 and view.controls["image"].value == before
+    assert text(view).startswith("D-value 0.46: the 2 nearest")
     value.value = 4.9
     assert view.controls["id"].value == 97
     with pytest.raises(ValueError, match="there is no image 5 here"):
         view.controls["id"].value = 5
+    crowd = widgets.axis_browser([0.0, 0.101, 0.102, 0.102, 10.0, 9, 8, 7], images, ids=range(90, 98), shown=1)
+    for called in (92, 93, 91):  # closer to each other than a step, or in one place
+        crowd.controls["id"].value = called
+        assert crowd.controls["id"].value == called
+        assert torch.equal(crowd.shown, images[[min(called, 92) - 90]])
 
 
 def test_an_axis_of_ids_goes_by_whole_ids(images):

@@ -55,20 +55,20 @@ class View(Frame):
 
     inputs: {name: widget with a value}; undo and reset act on all of them. The picture follows a drag while it is
     drawn within QUICK seconds; one that takes longer is drawn once the drag pauses. by_id: (name of an input, ids,
-    places), so that entering ids[i] into the box "id" of `more` gives that input the value places[i]. dragged: names of
-    inputs that a slider in `more` moves.
+    places), so that entering ids[i] into the box "id" of `more` gives that input the value places[i]; drawn at its
+    place, wherever between two steps it lies. dragged: names of inputs that a slider in `more` moves.
     """
 
     def __init__(self, rows, inputs, draw, more=None, lines=("state", "code"), by_id=None, dragged=()):
         undo, reset = button("undo"), button("reset")
         controls = inputs | (more or {}) | {"undo": undo, "reset": reset}
         super().__init__([[*rows[0], undo, reset], *rows[1:]], controls, lines)
-        self._draw, self._cost, self._paused = self.guarded(lambda v: self.put(*draw(**v))), 0, at_rest(self.now, PAUSE)
-        self.moves, self._waiting = Moves(inputs, self._follow, dragged=dragged), None
+        exact = self._call_by_id(inputs[by_id[0]], *by_id) if by_id else dict  # first: drawing may fail
+        self._draw = self.guarded(lambda values: self.put(*draw(**exact(values))))
+        self._cost, self._waiting, self._paused = 0, None, at_rest(self.now, PAUSE)
+        self.moves = Moves(inputs, self._follow, dragged=dragged)
         undo.on_click(self.moves.undo)
         reset.on_click(self.moves.reset)
-        if by_id:
-            self._call_by_id(inputs[by_id[0]], *by_id[1:])  # first, so that the box is right whatever is drawn
         for widget in inputs.values():
             widget.observe(self.moves.changed, "value")
         self._follow(self.moves.values)
@@ -85,22 +85,33 @@ class View(Frame):
         self._waiting = values
         (self._paused if self._cost > QUICK else self.now)()
 
-    def _call_by_id(self, control, ids, places):
-        box, ids = self.controls["id"], list(ids)
+    def _call_by_id(self, control, name, ids, places):
+        """Tie the box "id" to a control; returns a function that puts the chosen image's place among the values."""
+        box, ids, near = self.controls["id"], list(ids), 0.51 * control.step  # a slider rounds to its steps
+        row = ids.index(box.value)
 
-        def here():
-            return ids[min(range(len(ids)), key=lambda i: abs(places[i] - control.value))]
+        def follow(*_):
+            nonlocal row
+            if abs(places[row] - control.value) > near:
+                row = min(range(len(ids)), key=lambda i: abs(places[i] - control.value))
+            box.value = ids[row]
 
         def go(change):
+            nonlocal row
+            if change["new"] == ids[row]:
+                return
             if change["new"] not in ids:
-                box.value = here()
+                box.value = ids[row]
                 some = ", ".join(map(str, ids[:5])) + (", ..." if len(ids) > 5 else "")
                 raise ValueError(f"there is no image {change['new']} here, the ids are {some}: enter one of them")
-            if change["new"] != here():
-                control.value = places[ids.index(change["new"])]
+            before, row = control.value, ids.index(change["new"])
+            control.value = places[row]
+            if control.value == before:  # two images in one place
+                self.moves.redraw(self.moves.values)
 
         box.observe(self.guarded(go), "value")
-        control.observe(lambda _: setattr(box, "value", here()), "value")
+        control.observe(follow, "value")
+        return lambda values: values | ({name: places[row]} if abs(places[row] - values[name]) <= near else {})
 
 
 def pair(name, low, high, step, value):
