@@ -90,6 +90,11 @@ class Playground:
         return np.concatenate(pages), {"state": f"{session}; {self.sure}"}
 
     @property
+    def code(self):
+        """The call that reads the labels, "" before the first one."""
+        return self.session.code
+
+    @property
     def sure(self):
         """Say how far the difference can be trusted."""
         left = self.every - len(self.session.labelled) % self.every

@@ -1,11 +1,13 @@
 """Let people label and compare: ipywidgets around `labelling` and `blind`, which save every answer at once."""
 
+from html import escape
+
 import ipywidgets as W
 
 from helpers import labels
-from helpers.interface import blind, labelling, previews
+from helpers.interface import blind, labelling, playing, previews
 from helpers.interface.history import at_rest
-from helpers.interface.views import NAMED, Frame, button
+from helpers.interface.views import NAMED, Frame, button, pair
 
 
 def labeller(images, ids, path, rater, types=labels.TYPES, extra=None):
@@ -76,5 +78,57 @@ def _answers(session, draw, rows, what):
     save = view.guarded(lambda: show(note(session.export(target.value), target.value)))
     export.on_click(lambda _: pressed(save))
     letter.observe(typed, "value")
+    show()
+    return view
+
+
+def playground(
+    flow, latents, ids, held, path, rater, layer=1, every=10, embed=None, types=("other",), folder=None
+):  # fmt: skip
+    """Label images and watch what the labels do: a strip of other images, original and shifted, follows the labels.
+
+    flow, latents, ids, held, path, rater, layer, every, embed and types: as of `playing.Playground`, which is the
+    view's `ground`. folder: where "save" writes edits and picture, by default beside the label file.
+    Each label is on the disk at once. Raises ValueError as the playground does. See notebook 13.
+    """
+    ground = playing.Playground(flow, latents, ids, held, path, rater, layer, every, embed, types)
+    session, folder = ground.session, ground.session.path.parent if folder is None else folder
+    buttons = {name: button(f"{'artifact' if name == 'other' else name} [{key}]") for key, name in session.keys.items()}
+    letter, save, task = W.Text(description="type a letter", **NAMED), button("save edits and picture"), W.HTML()
+    slider, box = pair("amount", -1.0, 3.0, 0.25, 1.0)
+    first = [buttons[name] for name in ("normal", *session.types)]
+    second = [letter, *(buttons[name] for name in ("undo", "back", "skip")), save]
+    view = Frame([[task], first, second, [box, slider]], buttons | {"task": task, "key": letter, "save": save} | {
+        "amount": slider, "amount_box": box}, ("state", "code"))  # fmt: skip
+    view.ground, view.session = ground, session
+
+    def show(note=""):
+        picture, lines = ground.draw(slider.value)
+        view.put(picture, lines | {"state": lines["state"] + note, "code": ground.code})
+        task.value = escape(session.task)
+
+    def act(does, argument):
+        try:
+            does(argument)
+        finally:
+            show()
+
+    def pressed(does):
+        letter.focus()  # as above: the letters are the session's, not JupyterLab's
+        does()
+
+    empty = at_rest(lambda: setattr(letter, "value", ""))
+
+    def typed(change):
+        if change["new"]:
+            empty()
+            view.guarded(act)(ground.type, change["new"])
+
+    for name, one in buttons.items():
+        one.on_click(lambda _, name=name: pressed(lambda: view.guarded(act)(ground.do, name)))
+    written = view.guarded(lambda: show("; saved " + " and ".join(map(str, ground.save(folder, slider.value)))))
+    save.on_click(lambda _: pressed(written))
+    letter.observe(typed, "value")
+    slider.observe(lambda _: view.guarded(show)(), "value")
     show()
     return view
