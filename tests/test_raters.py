@@ -5,9 +5,13 @@ import re
 
 import pytest
 import torch
+from networks import tiny_generator
 
-from helpers import rating, widgets
+from helpers import correct, labels, rating, widgets
+from helpers.flow import Flow
 from helpers.interface import blind
+from helpers.latents import latents
+from helpers.networks import pggan
 
 
 def text(view, name="state"):
@@ -88,3 +92,30 @@ def test_rater_ends_without_an_error(images, tmp_path):
     assert text(view).startswith("pair 2 of 2") and controls["left better"].icon == "check"
     code = text(view, "code").removeprefix("code for this state: ")
     assert eval(code, {"rating": rating}).equals(rating.summary(rating.read(path)))
+
+
+def test_the_playground_follows_its_labels(tmp_path, monkeypatch):
+    flow = Flow(pggan.Layers(tiny_generator()))
+    path, z = tmp_path / "labels.csv", lambda ids: latents(ids, 9)
+    view = widgets.playground(flow, z, range(20), range(30, 34), path, "ann", every=4)
+    controls, pictures = view.controls, []
+    sent = spied(controls["key"], monkeypatch)
+    controls["normal"].click()
+    assert sent == [{"do": "focus"}] and text(view).startswith("image 1, 2 of 20")
+    for letter in "noo":
+        pictures.append(controls["image"].value)
+        controls["key"].value = letter
+    assert "difference of 4 labels" in text(view) and controls["image"].value != pictures[-1]
+    before = controls["image"].value
+    controls["amount"].value = 2.0
+    assert controls["image"].value != before
+    with pytest.raises(ValueError, match="means nothing"):
+        controls["key"].value = "z"
+    assert "means nothing here" in controls["error"].value
+    controls["save"].click()
+    assert "saved" in text(view) and controls["error"].value == ""
+    assert (tmp_path / "ann-shift.png").exists() and torch.equal(
+        flow.generate(z([30]), correct.read_edits(tmp_path / "ann-shift.safetensors", flow)),
+        flow.generate(z([30]), view.ground.edits(2.0)),
+    )
+    assert len(labels.read(path)) == 4

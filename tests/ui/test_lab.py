@@ -68,7 +68,11 @@ widgets.labeller(slow, range(12), {!r}, "ann")
 RATER = """
 widgets.rater(images, {{"inverted": -images, "grey": 0 * images}}, range(12), {!r}, "ann")
 """
+PLAYGROUND = """
+widgets.playground(flow, lambda ids: latents(ids, 10), range(100, 130), range(200, 206), {!r}, "ann", every=4)
+"""
 CELLS = {"corrector": CORRECTOR, "masks": MASKS, "units": UNITS, "axis": AXIS, "labeller": LABELLER, "rater": RATER}
+CELLS["playground"] = PLAYGROUND
 CELLS |= {
     f"other {name}": CELLS[name] for name in ("labeller", "rater")
 }  # to press everything, with files of their own
@@ -94,9 +98,7 @@ def notebook(jupyter, folder):
     from playwright.sync_api import expect
 
     path = {name: str(folder / f"{name}.csv") for name in CELLS}
-    cells = [
-        cell.format(path[name]) if "rater(" in cell or "labeller(" in cell else cell for name, cell in CELLS.items()
-    ]
+    cells = [cell.format(path[name]) if "{!r}" in cell else cell for name, cell in CELLS.items()]
     jupyter.write("widgets.ipynb", [WORLD, *cells])
     jupyter.open("widgets.ipynb")
     jupyter.menu("Run", "Run All Cells")
@@ -370,6 +372,30 @@ def test_letters_after_a_button_go_to_the_widget_and_not_to_lab(jupyter, noteboo
     jupyter.idle()
     assert jupyter.kinds() == ["Code"] * (1 + len(CELLS))
     assert "labeller" not in name or len(labels.read(folder / f"{name}.csv")) > 5
+
+
+def test_the_playground_measures_while_one_labels(jupyter, notebook, folder):
+    from playwright.sync_api import expect
+
+    page, view, path = jupyter.page, notebook["playground"], folder / "playground.csv"
+    expect(view.text("0 of 30 labelled (normal 0, other 0); no difference yet")).to_be_visible()
+    first = view.picture()
+    view.press("normal [n]")
+    expect(view.text("1 of 30 labelled")).to_be_visible()
+    page.keyboard.type("noo")  # letters after a button are the session's
+    expect(view.text("4 of 30 labelled (normal 2, other 2); difference of 4 labels")).to_be_visible()
+    assert until(lambda: len(labels.read(path)) == 4)
+    shifted = view.picture()
+    assert shifted != first
+    view.enter("amount", 2)
+    expect(view.text("difference of 4 labels")).to_be_visible()
+    assert until(lambda: view.picture() != shifted)
+    view.press("save edits and picture")
+    expect(view.text("; saved ")).to_be_visible()
+    assert {p.name for p in folder.glob("ann-shift.*")} == {"ann-shift.safetensors", "ann-shift.png"}
+    view.press("undo [u]")
+    expect(view.text("3 of 30 labelled (normal 2, other 1); no difference yet")).to_be_visible()
+    assert until(lambda: len(labels.read(path)) == 3)
 
 
 def test_nothing_is_lost_when_the_kernel_dies(jupyter, notebook, folder):
