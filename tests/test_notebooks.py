@@ -3,6 +3,7 @@
 import base64
 import copy
 import json
+import re
 from io import BytesIO
 
 import nbformat
@@ -13,8 +14,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image
 
 from helpers import exercises
+from tools.build import kernels, notebooks, storing
 from tools.build import notebook_rules as rules
-from tools.build import notebooks, storing
 
 STORED = rules.paths()
 
@@ -287,6 +288,15 @@ def verdicts(nb):
     return {rules.verdict(nb.cells[exercise.check]) for exercise in rules.exercises(nb)}
 
 
+def views_print_what_they_show(client, nb):
+    """Each line of code that a view prints, in each of its states, runs in the notebook's kernel and gives that."""
+    views = json.loads(kernels.ask(client, "from tests import view_probe\nprint(view_probe.report(globals()))"))
+    faults = [f"{code}  # {fault}" for lines in views for code, fault in lines if fault]
+    assert not faults, "\n".join(faults)
+    made = re.findall(r"widgets\.\w+\(", "\n".join(cell.source for cell in rules.code_cells(nb)))
+    assert len(views) == len(made) and all(any(code for code, _ in lines) for lines in views)
+
+
 @pytest.mark.notebook
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
 def test_notebook_runs_as_it_is_and_again_with_the_solutions(path):
@@ -296,6 +306,7 @@ def test_notebook_runs_as_it_is_and_again_with_the_solutions(path):
         seconds = notebooks.execute(client, nb)
         assert verdicts(nb) == {exercises.UNSOLVED}
         assert not notebooks.widget_errors(client, nb)
+        views_print_what_they_show(client, nb)
         wrong = rules.mistaken(nb)
         client.nb = wrong
         for i in sorted(i for exercise in rules.exercises(wrong) for i in exercise[:2]):
