@@ -26,7 +26,7 @@ run: $(READY) $(FACES)
 	$(PY) -m tools.build.notebooks run
 
 lab: $(READY) $(FACES)
-	$(PY) -m jupyterlab --notebook-dir=notebooks $(shell [ "$$(id -u)" != 0 ] || echo --allow-root)
+	$(PY) -m tools.build.working_copy
 
 test: lint browser $(CLUSTER) $(FACES)
 	$(PY) -m pytest -q

@@ -14,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image
 
 from helpers import exercises
-from tools.build import kernels, notebooks, storing
+from tools.build import kernels, notebooks, storing, times
 from tools.build import notebook_rules as rules
 
 STORED = rules.paths()
@@ -41,7 +41,7 @@ def small():
     cells = [
         says("# 01 - Small\n\nWhat it is for.\n\n![Noise](../docs/figures/01.png)"),
         code("import os, sys\nimport ipywidgets as W\nprint('here', os.getcwd())", "parameters"),
-        says("A picture, and a word on stderr."),
+        says("A picture, and a word on stderr.\n\n| **Time** | an hour |"),
         code("print('careful', file=sys.stderr)\nfrom PIL import Image\nImage.effect_noise((64, 64), 50)", "key"),
         says("A slider."),
         code("W.IntSlider(description='n')"),
@@ -54,12 +54,21 @@ def small():
     return new_notebook(cells=cells)
 
 
+def files(folder, patch):
+    """Put what the builder writes beside notebooks into their folder, and let it measure no machine."""
+    patch.setattr(times, "FILE", folder / "times.json")
+    patch.setattr(times, "README", folder / "README.md")
+    patch.setattr(times, "speed", lambda: 400.0)
+    table = "| [01_small](notebooks/01_small.ipynb) | What? | an hour |\n"
+    (folder / "README.md").write_text(f"{table}\n{times.MARKS[0]} old {times.MARKS[1]} after\n")
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     folder = tmp_path / "notebooks"
     folder.mkdir()
     monkeypatch.setattr(rules, "FOLDER", folder)
-    monkeypatch.setattr(notebooks, "TIMES", folder / "times.json")
+    files(folder, monkeypatch)
     monkeypatch.setattr(notebooks.env, "ROOT", folder)
     return folder
 
@@ -71,7 +80,7 @@ def built_once(tmp_path_factory):
     folder.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rules, "FOLDER", folder)
-        patch.setattr(notebooks, "TIMES", folder / "times.json")
+        files(folder, patch)
         patch.setattr(notebooks.env, "ROOT", folder)
         nbformat.write(small(), folder / "01_small.ipynb")
         assert notebooks.build(["01"]) == 0
@@ -103,8 +112,16 @@ def test_build_keeps_what_a_reader_sees(built):
 def test_build_measures(built_once):
     row = json.loads((built_once.parent / "times.json").read_text())["01_small"]
     assert 0 < row["seconds"] < 100 and 20 < row["peak_mb"] < 2000
-    assert row["stored_kb"] == round(built_once.stat().st_size / 1000)
-    assert row["cores"] >= 1 and row["processor"]
+    assert row["cores"] >= 1 and row["processor"] and row["images_per_s"] == 400
+
+
+def test_times_are_written_where_people_read_them(built, built_once):
+    row = json.loads((built_once.parent / "times.json").read_text())["01_small"]
+    said = times.written(row["seconds"])
+    assert f"| **Time** | about {said} on {times.where(row)} |" in built.cells[2].source
+    readme = (built_once.parent / "README.md").read_text()
+    assert f"| [01_small](notebooks/01_small.ipynb) | What? | {said} |" in readme
+    assert f"measured on {times.where(row)}." in readme and "old" not in readme and readme.endswith(" after\n")
 
 
 FAULTS = {

@@ -8,11 +8,8 @@ NAME is the beginning of a notebook's name, such as 03; without it, all are mean
 """
 
 import argparse
-import contextlib
-import json
 import logging
 import os
-import platform
 import re
 import sys
 import tempfile
@@ -20,13 +17,14 @@ import time
 from pathlib import Path
 
 import nbformat
+from tqdm import tqdm
 
 from helpers import env
 from tools.build import notebook_rules as rules
+from tools.build import times
 from tools.build.kernels import FAILURES, execute, kernel, peak_bytes, widget_errors
 from tools.build.storing import clean, shrink
 
-TIMES = rules.FOLDER / "times.json"
 PAGES = env.ROOT / "executed"
 
 
@@ -52,30 +50,16 @@ def build(names):
             root, home = str(env.ROOT), str(Path.home())
             clean(nb, {cache: "data/cache", root + os.sep: "", root: ".", home + os.sep: "~/"})
         shrink(nb)
+        row = {"seconds": round(seconds, 1), "peak_mb": round(peak / 2**20)}
+        times.record(path.stem, row)
+        times.set_header(nb, path.stem)
         nbformat.write(nb, path)
         if picture := rules.key_figure(nb):
             rules.figure_file(path).parent.mkdir(parents=True, exist_ok=True)
             rules.figure_file(path).write_bytes(picture)
         size = path.stat().st_size
-        row = {"seconds": round(seconds, 1), "peak_mb": round(peak / 2**20), "stored_kb": round(size / 1000)}
-        _record(path.stem, row)
-        print(f"{path.stem:32}{row['seconds']:>9}{row['peak_mb']:>9}{row['stored_kb']:>11}")
+        print(f"{path.stem:32}{row['seconds']:>9}{row['peak_mb']:>9}{round(size / 1000):>11}")
     return failures
-
-
-def _record(name, row):
-    times = json.loads(TIMES.read_text()) if TIMES.is_file() else {}
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    row |= {"cores": cores, "processor": _processor(), "device": env.device().type}
-    TIMES.write_text(json.dumps(dict(sorted({**times, name: row}.items())), indent=1) + "\n")
-
-
-def _processor():
-    with contextlib.suppress(OSError):
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
-        if found:
-            return found[1]
-    return platform.processor() or platform.machine()
 
 
 def verify(names):
@@ -106,20 +90,29 @@ def run(names):
 
     logging.getLogger("traitlets").setLevel(logging.ERROR)  # nbconvert's remarks on alternative texts
     PAGES.mkdir(exist_ok=True)
-    began, failures, pages = time.time(), 0, []
+    began, failures, pages, guesses = time.time(), 0, [], times.estimates(names)
+    known = [seconds for seconds in guesses.values() if seconds is not None]
+    if known:
+        print(f"{len(guesses)} notebooks, about {sum(known) / 60:.0f} minutes on this machine", flush=True)
+    bar = tqdm(total=round(sum(known)) if known else len(guesses), unit="s" if known else "notebook", leave=False)
     for path in rules.paths(names):
-        nb = nbformat.read(path, as_version=4)
-        print(f"{path.stem} ...", flush=True)
+        nb, guess = nbformat.read(path, as_version=4), guesses[path.stem]
+        soon = "" if guess is None else f", about {times.written(guess)} here"
+        bar.write(f"{path.stem}{soon} ...")
+        bar.set_description(path.stem[:2])
         try:
             with kernel(nb) as client:
-                print(f"{path.stem}: {execute(client, nb):.0f} s, peak {peak_bytes(client) / 2**20:.0f} MB", flush=True)
+                seconds, peak = execute(client, nb), peak_bytes(client)
+            bar.write(f"{path.stem}: {seconds:.0f} s, peak {peak / 2**20:.0f} MB")
         except FAILURES as error:
             failures += 1
-            print(f"{path.stem} failed: {error}")
+            bar.write(f"{path.stem} failed: {error}")
+        bar.update(1 if guess is None else round(guess))
         clean(nb, {})
         html, _ = HTMLExporter().from_notebook_node(nb, {"metadata": {"name": path.stem}})
         pages.append(PAGES / f"{path.stem}.html")
         pages[-1].write_text(re.sub(r'href="(\d\d_\w+)\.ipynb', r'href="\1.html', html), encoding="utf-8")
+    bar.close()
     figures = [p for p in sorted((env.ROOT / "figures").glob("*.png")) if p.stat().st_mtime >= began]
     for what, files in (("Pages to open in a browser:", pages), ("Pictures:", figures)):
         if files:
