@@ -37,6 +37,8 @@ class Playground:
         self.flow, self.latents, self.layer, self.every = flow, latents, flow.checked(layer), every
         self.held, self.before = [int(i) for i in held], flow.generate(latents(held)).clamp(-1, 1)
         self._features = (embed or self._featuremaps)(self.session.ids)
+        places = torch.randperm(len(self.session.ids), generator=torch.Generator().manual_seed(0)).tolist()
+        self._chance = dict(zip(sorted(self.session.ids), places))
         self.differences, self.agreement, self.used = None, math.nan, 0
         self.measure()
 
@@ -53,7 +55,7 @@ class Playground:
             self._due()
 
     def measure(self):
-        """Measure the difference of the classes as labelled so far, and let the least certain images come first.
+        """Measure the difference of the classes as labelled so far, and let every other image be the least certain.
 
         `agreement` is the cosine between the differences that two halves of the labels give: 1 where both say the
         same, about 0 where there is nothing but chance. Without LEAST images of each class nothing is known yet.
@@ -132,14 +134,17 @@ class Playground:
         return self.flow.record(self.latents(ids), [self.layer])[self.layer].flatten(1)
 
     def _suggest(self, bad, good):
-        """Put the unlabelled images in order, the least certain first: nearest to the middle between the classes."""
+        """Put the unlabelled images in order: in turn the least certain, nearest the middle of the classes, and any."""
         session, x = self.session, self._features.double()
         row = {image: n for n, image in enumerate(session.ids)}
         x = (x - x.mean(dim=0)) / x.std(dim=0).clamp_min(1e-6)
         means = [x[[row[i] for i in ids]].mean(dim=0) for ids in (bad, good)]
         doubt = ((x - (means[0] + means[1]) / 2) @ (means[0] - means[1])).abs()
         rest = [i for i in session.ids if i not in session.labelled]
-        order = [i for i in session.ids if i in session.labelled] + sorted(rest, key=lambda i: float(doubt[row[i]]))
+        unsure = sorted(rest, key=lambda i: float(doubt[row[i]]))
+        # Every other image comes by chance: borderline ones alone would not tell what the classes differ by.
+        turns = dict.fromkeys(i for pair in zip(unsure, sorted(rest, key=self._chance.get)) for i in pair)
+        order = [*(i for i in session.ids if i in session.labelled), *turns]
         self._features = self._features[[row[i] for i in order]]
         session.ids = order
         if session.current in rest:
