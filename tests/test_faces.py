@@ -4,6 +4,7 @@ import torch
 from helpers import classifier, correct, domains, evaluation, labels, metrics, store
 from helpers.weights import packages
 from helpers.worlds import faces
+from tools.measure.evaluate import raters
 
 absent = packages.lacking()
 installed = pytest.mark.skipif(absent is not None, reason=absent or "")
@@ -38,6 +39,13 @@ def test_two_blind_passes_agree_as_the_card_says():
     found = labels.agreement(first, second)
     assert found.n == 3100 and found.kappa == pytest.approx(0.66, abs=0.005)
     assert not set(first.raters) & set(second.raters)
+    one, two = ({row["id"]: row for row in part.rows} for part in (first, second))
+    card = (store.data_root() / "faces" / "README.md").read_text(encoding="utf-8")
+    for kind in ("class", *faces.TYPES[:-1]):
+        row = raters.agreed(*(raters.said([part[i] for i in one], kind) for part in (one, two)))
+        name = "artifact" if kind == "class" else kind
+        kappa = f"{row['kappa']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+        assert f"| {name} | {row['first']:,} | {row['second']:,} | {kappa} |" in card
 
 
 @installed

@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from helpers import checkpoints, labels
+from helpers import checkpoints, domains, labels
 from helpers.latents import latents
 from helpers.networks import pggan
+from helpers.weights import packages
 from tools.label import sheets as label_sheets
 
 HEADER = "id,label,type,rater\n"
@@ -316,8 +317,33 @@ def test_hidden_scenes_are_numbered_like_the_rest(weights, tmp_path):
     assert sum(r["source"] == "real" for r in key) == 2
 
 
+@pytest.mark.skipif(packages.lacking() is not None, reason=str(packages.lacking()))
+def test_sheets_of_faces_show_the_faces(tmp_path):
+    label_sheets.main(f"--domain faces --ids 3:5 --out {tmp_path} --columns 2 --rows 1 --filter nearest".split())
+    page = np.asarray(Image.open(tmp_path / "sheet-001.png"))
+    for n, image in enumerate(domains.load("faces").images([3, 4])):
+        tile = page[23:215, 4 + 196 * n : 196 + 196 * n][1::3, 1::3].transpose(2, 0, 1)
+        assert np.abs(tile - (image.numpy() + 1) * 127.5).max() <= 0.6
+
+
+def test_sheets_of_faces_say_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr(packages.metadata, "distribution", absent)
+    with pytest.raises(SystemExit, match="the package gan-face-generate 1.1.1 is not installed: pip install"):
+        label_sheets.main(["--domain", "faces", "--ids", "0:2", "--out", str(tmp_path / "none")])
+    assert not (tmp_path / "none").exists()
+
+
+def absent(name):
+    raise packages.metadata.PackageNotFoundError(name)
+
+
 def test_sheets_refuse_in_one_line(tmp_path):
-    for words, message in [("--ids x", "--ids must look like"), ("--ids 0:2 --generator nowhere", "nowhere")]:
+    for words, message in [
+        ("--ids x", "--ids must look like"),
+        ("--ids 0:2 --generator nowhere", "nowhere"),
+        ("--ids 0:2 --domain faces --real 1", "2"),
+        ("--ids 0:2 --domain nowhere", "2"),
+    ]:
         with pytest.raises(SystemExit, match=message):
             label_sheets.main([*words.split(), "--out", str(tmp_path / "none")])
     assert not (tmp_path / "none").exists()

@@ -2,9 +2,10 @@
 
     python -m tools.label.mask_sheets --out FOLDER                # the masks that the suite uses
     python -m tools.label.mask_sheets --out FOLDER --source paper # GradCAM of the plain artifact score
+    python -m tools.label.mask_sheets --out FOLDER --domain faces
 
-The rater writes one line per image into data/churches/mask_votes.csv: id,source,hit,rater, hit 1 or 0 by the
-criterion of the data card. Notebook 02 computes the hit rate and its interval from these votes.
+The rater writes one line per image into mask_votes.csv of the domain's folder in data: id,source,hit,rater, hit 1 or 0
+by the criterion of the churches' data card. Notebook 02 computes the hit rate and its interval from these votes.
 """
 
 import argparse
@@ -35,14 +36,20 @@ def pairs(images, lit):
     return torch.stack([plain, outlined], dim=1).flatten(0, 1).permute(0, 2, 3, 1).numpy()
 
 
-def main():
+def main(words=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", type=Path, required=True)
+    p.add_argument("--domain", choices=(*domains.EMBEDDED, domains.FACES), default="churches")
     p.add_argument("--source", choices=("suite", "paper"), default="suite")
     p.add_argument("--count", type=int, default=100, help="so many held-out artifacts")
     p.add_argument("--rows", type=int, default=4)
-    a = p.parse_args()
-    domain = domains.load("churches")
+    a = p.parse_args(words)
+    if min(a.count, a.rows) < 1:
+        p.error("--count and --rows must be at least 1")
+    try:
+        domain = domains.load(a.domain)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"mask_sheets: {error}") from error
     ids = domain.split(domains.TEST)[0][: a.count]
     a.out.mkdir(parents=True, exist_ok=True)
     per_sheet = 3 * a.rows

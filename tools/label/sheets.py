@@ -2,10 +2,12 @@
 
     python -m tools.label.sheets --ids 0:1000 --out sheets
     python -m tools.label.sheets --ids data/churches/labels.csv --count 200 --shuffle 7 --out sheets/second
+    python -m tools.label.sheets --domain faces --ids 0:1000 --out sheets    # of another embedded domain
+    python -m tools.label.sheets --generator my.safetensors --ids 0:1000 --out sheets    # of a file of your own
 
 Every tile has its image id above it. Label with the criteria of the data card, one line per image in the CSV form
 of `helpers/labels.py`. For a second pass, --shuffle mixes the order, so that it says nothing about the first one;
---count keeps that many of the mixed ids. --real N hides N rendered scenes among them, to see how often the rater
+--count keeps that many of the mixed ids. --real N hides N rendered scenes among churches, to see how often the rater
 calls a flawless image an artifact: tiles are then numbered 1, 2, ... and key.csv says, afterwards, what was what.
 """
 
@@ -18,9 +20,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from helpers import checkpoints, labels
+from helpers import checkpoints, domains, labels, store
 from helpers.latents import batches, latents
-from helpers.worlds import churches
+from helpers.worlds import churches, faces
 
 FILTERS = {"nearest": Image.Resampling.NEAREST, "bicubic": Image.Resampling.BICUBIC}
 REAL_IDS = range(4_000_000, 5_000_000)  # scenes that nothing is trained or tested on
@@ -32,7 +34,8 @@ def arguments(words=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--ids", required=True, help='such as "0:1000", "0:100,250,300:310", or a label file')
     p.add_argument("--out", type=Path, required=True, help="folder for sheet-001.png, ...")
-    p.add_argument("--generator", type=Path, default=Path("data/churches/generator.safetensors"))
+    p.add_argument("--domain", choices=(*domains.EMBEDDED, domains.FACES), default="churches")
+    p.add_argument("--generator", type=Path, help="a weight file instead of a domain's generator")
     p.add_argument("--zoom", type=int, default=3, help="screen pixels per image pixel")
     p.add_argument("--filter", choices=FILTERS, default="bicubic", help="how to enlarge")
     p.add_argument("--columns", type=int, default=8)
@@ -43,6 +46,8 @@ def arguments(words=None):
     a = p.parse_args(words)
     if min(a.zoom, a.columns, a.rows) < 1 or a.real < 0 or (a.count is not None and a.count < 1):
         p.error("--zoom, --columns, --rows and --count must be at least 1, --real at least 0")
+    if a.real and a.domain == domains.FACES:
+        p.error("--real hides renders of churches: the faces have no real images")
     return a
 
 
@@ -55,6 +60,13 @@ def parse_ids(text):
     parts = [[int(n) for n in part.split(":")] for part in text.split(",")]
     ids = [i for start, *stop in parts for i in range(start, stop[0] if stop else start + 1)]
     return list(dict.fromkeys(ids))
+
+
+def generator(domain, path=None):
+    """Load what draws the images: an embedded domain's generator, without its networks, or a file -> Flow."""
+    if path is None and domain == domains.FACES:
+        return faces.generator()
+    return checkpoints.load_generator(path or store.fetch(f"{domain}/generator.safetensors"))
 
 
 def order(ids, shuffle=None, count=None, real=0):
@@ -96,7 +108,7 @@ def main(words=None):
     a = arguments(words)
     try:
         tiles = order(parse_ids(a.ids), a.shuffle, a.count, a.real)
-        flow = checkpoints.load_generator(a.generator)
+        flow = generator(a.domain, a.generator)
     except (ValueError, OSError) as error:
         raise SystemExit(f"label_sheets: {error}") from error
     a.out.mkdir(parents=True, exist_ok=True)
