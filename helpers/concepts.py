@@ -42,7 +42,7 @@ def clusters(flow, z, layer, units, count=4, masks=None):
             raise ValueError(f"got {len(masks)} masks for {len(z)} images: pass one mask per image, in the same order")
         if not masks.any():
             raise ValueError("no mask has a single pixel, so there is nowhere to look: pass masks=None for everywhere")
-        weight = F.adaptive_avg_pool2d(masks[:, None].float(), flow.resolution(layer))[:, 0].flatten()
+        weight = F.adaptive_avg_pool2d(masks[:, None].float(), flow.shape(layer)[1:])[:, 0].flatten()
     if count == len(units):
         return [[u] for u in units]
     similar = correlation(flow.record(z, [layer])[layer][:, units], weight)

@@ -105,7 +105,7 @@ def over_places(mean, deviation=None):
 
 
 def _moments(flow, z, layers, edits):
-    found = {layer: ByPlace((flow.units(layer), flow.resolution(layer), flow.resolution(layer))) for layer in layers}
+    found = {layer: ByPlace(flow.shape(layer)) for layer in layers}
     for _, recorded in flow.stream(z, layers, edits):
         check_finite(recorded)
         for layer, h in recorded.items():
