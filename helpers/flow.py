@@ -43,7 +43,9 @@ class Flow:
             if value.ndim == 4:  # channels-last convolutions run twice as fast on a CPU and never slower on a GPU
                 value.data = value.data.contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
-            start = self._on_device(State(0, torch.zeros(1, network.latent)), slice(0, 1), 1, check=False)
+            start = self._on_device(
+                State(0, self._latents(torch.zeros(1, network.latent))), slice(0, 1), 1, check=False
+            )
             shapes = [tuple(state.h.shape[1:]) for state in self._walk(start)]
         self._shapes = dict(enumerate(shapes, start=1))
         if len(shapes[-1]) != 3 or shapes[-1][1] != shapes[-1][2]:
@@ -80,8 +82,10 @@ class Flow:
 
     @property
     def device(self):
-        held = (*self.network.parameters(), *self.network.buffers())
-        return held[0].device if held else torch.device("cpu")
+        return self._first().device
+
+    def _first(self):
+        return next((value for value in (*self.network.parameters(), *self.network.buffers())), torch.zeros(()))
 
     @property
     def n_layers(self):
@@ -184,7 +188,7 @@ class Flow:
         return images
 
     def _latents(self, z):
-        z = exact(z)
+        z = exact(z, torch.float64 if self._first().dtype == torch.float64 else torch.float32)
         if z.ndim != 2 or z.shape[1] != self.latent:
             raise ValueError(f"latents must have shape (B, {self.latent}), got {tuple(z.shape)}")
         return z

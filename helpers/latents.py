@@ -33,22 +33,21 @@ def image_ids(ids):
     return found
 
 
-def exact(values, name="latents"):
-    """Return numbers as a float32 tensor, from anything that holds them: tensors, NumPy arrays, lists, any precision.
+def exact(values, dtype=torch.float32):
+    """Return latents as a tensor of a dtype, from anything that holds numbers: tensors, NumPy arrays, lists.
 
-    Raises ValueError where float32 cannot hold them exactly, so that nothing is rounded unasked, and for no numbers.
+    Raises ValueError where that dtype cannot hold them exactly, so that nothing is rounded unasked, and for no numbers.
     """
     try:
         given = values if isinstance(values, torch.Tensor) else torch.as_tensor(np.asarray(values))
         if given.is_complex():
             raise TypeError
-        found = given.detach().to(torch.float32)
+        found = given.detach().to(dtype)
     except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"{name} must be real numbers (B, D), got {type(values).__name__}: pass a tensor") from None
-    if given.dtype != torch.float32 and not torch.equal(found.to(given.dtype).nan_to_num(), given.nan_to_num()):
-        raise ValueError(
-            f"{name} are {given.dtype} and not exact in float32: round them first, as by z.astype('float32')"
-        )
+        raise ValueError(f"latents must be real numbers (B, D), got {type(values).__name__}: pass a tensor") from None
+    if given.dtype != dtype and not torch.equal(found.to(given.dtype).nan_to_num(), given.nan_to_num()):
+        want = str(dtype).removeprefix("torch.")
+        raise ValueError(f"latents are {given.dtype} and not exact in {want}: round them first, by z.astype('{want}')")
     return found
 
 

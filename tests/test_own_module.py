@@ -88,7 +88,6 @@ def test_edits_reach_the_rest_of_the_module_once(kind):
     equal(flow.generate(Z, {3: lambda h: -h}), -flow.generate(Z))
 
 
-@pytest.mark.parametrize("kind", [own.InPlace, own.Untraceable])
 @pytest.mark.parametrize("kind", [own.Plain, own.InPlace])
 def test_edits_may_return_another_precision_but_no_other_thing(kind):
     flow = Flow.from_module(made(kind), LAYERS, 6)
