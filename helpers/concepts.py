@@ -1,5 +1,7 @@
 """See what a unit draws: the images it fires for, their mean featuremap, and units that draw the same (section 3.3)."""
 
+import operator
+
 import torch
 from scipy.cluster import hierarchy
 from torch.nn import functional as F
@@ -29,7 +31,7 @@ def clusters(flow, z, layer, units, count=4, masks=None):
     Returns a list of lists of unit numbers, largest cluster first, equal ones in the order of `units`.
     Raises ValueError for a count, units, latents or masks that do not fit.
     """
-    units, last = [int(u) for u in units], flow.units(layer) - 1
+    units, last = [operator.index(u) for u in units], flow.units(layer) - 1
     if len(set(units)) < len(units) or not set(units) <= set(range(last + 1)):
         raise ValueError(f"units must be different numbers from 0 to {last}, the units of layer {layer}, got {units}")
     if not 0 < count <= len(units):

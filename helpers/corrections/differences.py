@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from helpers.latents import image_ids
 from helpers.streaming.shards import check_finite
 from helpers.streaming.statistics import Moments
 
@@ -18,7 +19,7 @@ class Differences(dict):
     def __init__(self, differences, artifacts, normals, counts, lowest, ids=None):
         super().__init__(differences)
         self.artifacts, self.normals, self.counts, self.lowest = artifacts, normals, tuple(counts), lowest
-        self.ids = None if ids is None else frozenset(int(i) for i in ids)
+        self.ids = None if ids is None else frozenset(image_ids(ids))
 
     def standardised(self, places=True):
         """Divide by s, the root of the classes' mean squared deviation: {layer: (U, H, W)}.
