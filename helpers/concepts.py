@@ -1,5 +1,7 @@
 """See what a unit draws: the images it fires for, their mean featuremap, and units that draw the same (section 3.3)."""
 
+import operator
+
 import torch
 from scipy.cluster import hierarchy
 from torch.nn import functional as F
@@ -29,7 +31,7 @@ def clusters(flow, z, layer, units, count=4, masks=None):
     Returns a list of lists of unit numbers, largest cluster first, equal ones in the order of `units`.
     Raises ValueError for a count, units, latents or masks that do not fit.
     """
-    units, last = [int(u) for u in units], flow.units(layer) - 1
+    units, last = [operator.index(u) for u in units], flow.units(layer) - 1
     if len(set(units)) < len(units) or not set(units) <= set(range(last + 1)):
         raise ValueError(f"units must be different numbers from 0 to {last}, the units of layer {layer}, got {units}")
     if not 0 < count <= len(units):
@@ -42,7 +44,7 @@ def clusters(flow, z, layer, units, count=4, masks=None):
             raise ValueError(f"got {len(masks)} masks for {len(z)} images: pass one mask per image, in the same order")
         if not masks.any():
             raise ValueError("no mask has a single pixel, so there is nowhere to look: pass masks=None for everywhere")
-        weight = F.adaptive_avg_pool2d(masks[:, None].float(), flow.resolution(layer))[:, 0].flatten()
+        weight = F.adaptive_avg_pool2d(masks[:, None].float(), flow.shape(layer)[1:])[:, 0].flatten()
     if count == len(units):
         return [[u] for u in units]
     similar = correlation(flow.record(z, [layer])[layer][:, units], weight)

@@ -144,10 +144,12 @@ def load(
 
     name: one of `EMBEDDED` or "faces", which take nothing else ("churches" is the suite's PGGAN, "faces" a DCGAN that
     others published); or any name for your own files:
-    weights, discriminator: weight files, or names of `published.REGISTRY`; one file may hold both networks.
-    images: a folder of real images, cut and resized to the generator's size. labels: a CSV of `widgets.labeller`
-    with ids of TRAIN (2,000, as in the paper), TUNE and TEST; the heads are fitted on those of TRAIN and kept in the
-    cache. backbone: a ResNet-18 weight file, by default the published ImageNet one where there are labels.
+    weights, discriminator: weight files, or names of `published.REGISTRY`; one file may hold both networks; or a Flow
+    and a module of your own.
+    images: a folder of real images, cut and resized to the generator's size, in grey if it draws in grey. labels: a
+    CSV of `widgets.labeller` with ids of TRAIN (2,000, as in the paper), TUNE and TEST; the heads are fitted on those
+    of TRAIN and kept in the cache. backbone: a ResNet-18 weight file, by default the published ImageNet one where
+    there are labels.
     evaluation: None for the suite's own network, "inception" for FID's. download: fetch published files if need be.
     label: the class, of networks with classes.
     Raises ValueError for what does not fit, FileNotFoundError for what is missing. Explained in notebook 08.
@@ -162,9 +164,9 @@ def load(
             f"unknown domain {name!r}: there are {', '.join((*EMBEDDED, FACES))}; others need a name and weights"
         )
     device, table = env.device(), None
-    flow = checkpoints.load_generator(own_files.located(weights, download), label=label)
+    flow = own_files.generator(weights, download, label)
     flow.network.to(device)
-    side = flow.resolution(flow.n_layers)
+    colours, side, _ = flow.shape(flow.n_layers)
     if labels is not None:
         table = own_files.usable(label_table.read(labels), labels)
     network = backbone if backbone is not None or table is None else "resnet18"
@@ -180,7 +182,9 @@ def load(
         detector=heads,
         baseline=heads,
         evaluation=own_files.evaluation(evaluation, download).to(device),
-        render=Absent("real images", "images=, a folder") if images is None else folders.open_folder(images, side),
+        render=Absent("real images", "images=, a folder")
+        if images is None
+        else folders.open_folder(images, side, colours),
         classes=(),
         labels=Absent("labels", "labels=, a CSV of widgets.labeller") if table is None else table,
     )

@@ -65,6 +65,27 @@ def devices():
     return kinds
 
 
+def to_memory(tensor):
+    """Begin to copy a tensor to main memory; returns a function that waits for it and gives the copy.
+
+    A GPU goes on computing meanwhile. The copy lands in page-locked memory, of which there is never more than what is
+    under way: torch uses it again as soon as what the function gave has been copied on and dropped.
+    """
+    if tensor.device.type != "cuda":
+        here = tensor.cpu()
+        return lambda: here
+    landing = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    landing.copy_(tensor, non_blocking=True)
+    done = torch.cuda.Event()
+    done.record(torch.cuda.current_stream(tensor.device))
+
+    def landed():
+        done.synchronize()
+        return landing
+
+    return landed
+
+
 def smoke():
     """Tell whether SMOKE=1 asks for the small, quick sizes."""
     return os.environ.get("SMOKE", "0") not in ("", "0")

@@ -13,7 +13,7 @@ from helpers import correct, metrics, units
 from helpers.corrections.noise import noise_as_far, noisy  # noqa: F401
 from helpers.evidence import frechet
 from helpers.evidence.intervals import wilson
-from helpers.latents import batches
+from helpers.latents import batches, image_ids
 from helpers.networks import features
 
 DARK = -0.4  # an image whose mean is below is a night scene
@@ -26,7 +26,7 @@ class Scores(dict):
 
     def __init__(self, scores, ids):
         super().__init__(scores)
-        self.ids = frozenset(int(i) for i in ids)
+        self.ids = frozenset(image_ids(ids))
 
 
 def ranked(domain, ids, thresholds, **options):
@@ -134,7 +134,7 @@ def sample(domain, ids, correction=None, scores=None, tuned_on=(), in_sample=Fal
     Raises ValueError for fewer than 2 ids, one twice, or if scores, edits or settings were made from any of them;
     TypeError for scores that do not remember their ids.
     """
-    ids = tuple(int(i) for i in ids)
+    ids = tuple(image_ids(ids))
     if len(ids) < 2 or len(set(ids)) < len(ids):
         raise ValueError(f"got {len(ids)} ids, {len(set(ids))} different, expected at least 2, each once: pass more")
     if scores is not None and getattr(scores, "ids", None) is None:

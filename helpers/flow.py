@@ -4,11 +4,13 @@ Source: section 4 of the paper, G(z) = f_L(f_{L-1}(...f_1(z))). Layers are numbe
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
-from helpers.latents import batches
-from helpers.networks import traced
+from helpers import env
+from helpers.latents import batches, exact
+from helpers.networks import autocast, own_module
 
 
 @dataclass(frozen=True)
@@ -30,27 +32,45 @@ class Flow:
     network: a module with `n_layers`, `latent` (dimension of z) and
     `advance(layer, h, extras) -> (h, extras)`, where layer 1 receives z (B, D) as h.
     All calls run without gradients, in chunks of `batch` images, on the network's own device,
-    and return float32 CPU tensors. Explained in notebook 00.
+    and return float32 CPU tensors. Latents may be anything that float32 holds exactly (NumPy, float64, integers).
+    `origin` says where the generator came from. Raises ValueError for images that are not square, which nothing behind
+    is made for. Explained in notebook 00.
     """
 
     def __init__(self, network, batch=32):
-        # Channels-last convolutions run twice as fast on a CPU and never slower on a GPU.
-        self.network = network.eval().to(memory_format=torch.channels_last)
-        self.batch = batch
+        self.network, self.batch, self.origin = network.eval(), batch, getattr(network, "origin", "")
+        for value in (*network.parameters(), *network.buffers()):
+            if value.ndim == 4:  # channels-last convolutions run twice as fast on a CPU and never slower on a GPU
+                value.data = value.data.contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
-            shapes = [tuple(s.h.shape[1:]) for s in self._walk(torch.zeros(1, network.latent, device=self.device))]
+            start = self._on_device(
+                State(0, self._latents(torch.zeros(1, network.latent))), slice(0, 1), 1, check=False
+            )
+            shapes = [tuple(state.h.shape[1:]) for state in self._walk(start)]
         self._shapes = dict(enumerate(shapes, start=1))
+        if len(shapes[-1]) != 3 or shapes[-1][1] != shapes[-1][2]:
+            raise ValueError(f"images must be square (C, R, R), this generator draws {shapes[-1]}: crop or pad them")
 
     @classmethod
-    def from_module(cls, module, layers, latent, batch=32):
-        """See a torch generator of your own as layers, cut behind the submodules named.
+    def from_module(cls, module, layers, latent, batch=32, inputs=None, output=None):
+        """See a torch generator of your own as layers, cut behind the submodules named; it is copied, not changed.
 
         module: anything that maps latents to images (B, C, R, R). layers: names of its submodules, in the order in
-        which they run; the image is one more layer. latent: dimension of z, or the shape of one latent if the module
-        wants more, such as (100, 1, 1). Raises ValueError if a name or the module does not fit: see `traced.Traced`.
+        which they run (`candidates` lists them); the image is one more layer. latent: dimension of z, or the shape of
+        one latent if the module wants more, such as (100, 1, 1). inputs: what its forward takes beside the latents, by
+        name: tensors, of one row for all images or one row per image in the order of z, and plain values. output: which
+        part of what it returns is the image, an index or a key. What torch.fx cannot trace is recorded and edited by
+        hooks, where to resume costs a whole pass; noise that it draws is fixed, and what is not float32 converted, each
+        with a warning; `origin` says how it was cut. Raises ValueError if a name, an input or an output does not fit.
         Explained in notebook 08.
         """
-        return cls(traced.Traced(module, layers, (latent,) if isinstance(latent, int) else latent), batch)
+        network = own_module.layered(module, layers, latent, inputs, output)
+        return cls(network, 1 if network.single else batch)
+
+    @staticmethod
+    def candidates(module, latent, inputs=None):
+        """List which submodules can be layers: {name: (U, H, W)}, in order; arguments as of `from_module`."""
+        return own_module.candidates(module, latent, inputs)
 
     def autocast(self):
         """Return the same generator computed in bfloat16 where torch's autocast finds it safe; featuremaps are float32.
@@ -58,11 +78,14 @@ class Flow:
         No longer exact: docs/scale.md has the error of thresholds, scores and images. Kept results and shards of the
         two are never mixed up.
         """
-        return Flow(Autocast(self.network), self.batch)
+        return Flow(autocast.Autocast(self.network), self.batch)
 
     @property
     def device(self):
-        return next(self.network.parameters()).device
+        return self._first().device
+
+    def _first(self):
+        return next((value for value in (*self.network.parameters(), *self.network.buffers())), torch.zeros(()))
 
     @property
     def n_layers(self):
@@ -83,8 +106,12 @@ class Flow:
         return self._shapes[self.checked(layer)][0]
 
     def resolution(self, layer):
-        """Height (= width) of a layer's featuremaps, in pixels."""
+        """Height of a layer's featuremaps, in pixels, which is the width as well except in odd modules: see `shape`."""
         return self._shapes[self.checked(layer)][1]
+
+    def shape(self, layer):
+        """Units, height and width of a layer's featuremaps: (U, H, W)."""
+        return self._shapes[self.checked(layer)]
 
     def checked(self, layer):
         """Return the layer's number, or raise ValueError if there is no such layer."""
@@ -101,34 +128,31 @@ class Flow:
 
     def record(self, z, layers, edits=None):
         """Record featuremaps: z (B, D) -> {layer: (B, U, H, W)}, after that layer's edit if it has one."""
-        layers = [self.checked(layer) for layer in layers]
-        pinned = self.device.type == "cuda"  # so that no batch waits for the copies of the one before
-        out = {layer: torch.empty(len(z), *self._shapes[layer], pin_memory=pinned) for layer in layers}
+        z, layers = self._latents(z), [self.checked(layer) for layer in layers]
+        out = {layer: torch.empty(len(z), *self._shapes[layer]) for layer in layers}
+        coming = []  # one chunk is on its way while the next is computed
         for rows, chunk in self.stream(z, layers, edits):
-            for layer, h in chunk.items():
-                out[layer][rows].copy_(h, non_blocking=pinned)
-        if pinned:
-            torch.cuda.synchronize(self.device)
+            _land(coming, out)
+            coming = [(rows, layer, env.to_memory(h)) for layer, h in chunk.items()]
+        _land(coming, out)
         return out
 
     def stream(self, z, layers, edits=None):
         """Yield (rows, {layer: featuremap}) chunk by chunk, on the network's device: constant memory."""
         layers = sorted({self.checked(layer) for layer in layers})
-        edits = self._checked_edits(edits)
-        if z.ndim != 2 or z.shape[1] != self.latent:
-            raise ValueError(f"latents must have shape (B, {self.latent}), got {tuple(z.shape)}")
-        for rows in batches(range(len(z)), self.batch):
-            rows = slice(rows.start, rows.stop)
+        edits, start = self._checked_edits(edits), State(0, self._latents(z))
+        for rows in self._chunks(len(z)):
             with torch.no_grad():
                 wanted = {}
-                for state in self._walk(z[rows].to(self.device), _at(edits, rows, len(z)), until=max(layers)):
+                begin, own = self._on_device(start, rows, len(z)), _at(edits, rows, len(z))
+                for state in self._walk(begin, own, until=max(layers)):
                     if state.layer in layers:
                         wanted[state.layer] = state.h
             yield rows, wanted
 
     def state(self, z, layer):
         """Compute layers 1..layer: z (B, D) -> State, with which `resume` goes on. Layer 0 is z itself."""
-        return self.advance(State(0, z), layer)
+        return self.advance(State(0, self._latents(z)), layer)
 
     def advance(self, state, layer):
         """Compute layers state.layer+1..layer: State -> State. A layer before the state's raises ValueError."""
@@ -138,10 +162,8 @@ class Flow:
             raise ValueError(f"layer {layer} lies before the state (layer {state.layer}): start from an earlier state")
         parts = []
         with torch.no_grad():
-            for rows in batches(range(len(state.h)), self.batch):
-                rows = slice(rows.start, rows.stop)
-                extras = {name: value[rows].to(self.device) for name, value in state.extras.items()}
-                *_, last = self._walk(state.h[rows].to(self.device), None, state.layer, extras, layer)
+            for rows in self._chunks(len(state.h)):
+                *_, last = self._walk(self._on_device(state, rows, len(state.h)), until=layer)
                 parts.append(last)
         extras = {name: torch.cat([p.extras[name] for p in parts]).cpu() for name in parts[0].extras}
         return State(layer, torch.cat([p.h for p in parts]).cpu(), extras)
@@ -155,45 +177,63 @@ class Flow:
         late = [layer for layer in edits if layer <= state.layer]
         if late:
             raise ValueError(f"layer {late[0]} lies before the state (layer {state.layer}): edit state.h instead")
-        images = torch.empty(len(state.h), *self._shapes[self.n_layers])
+        count = len(state.h)
+        images = torch.empty(count, *self._shapes[self.n_layers])
         with torch.no_grad():
-            for rows in batches(range(len(state.h)), self.batch):
-                rows = slice(rows.start, rows.stop)
-                h = state.h[rows].to(self.device)
-                extras = {name: value[rows].to(self.device) for name, value in state.extras.items()}
-                for last in self._walk(h, _at(edits, rows, len(state.h)), state.layer, extras):
-                    h = last.h
+            for rows in self._chunks(count):
+                h = (begin := self._on_device(state, rows, count)).h
+                for later in self._walk(begin, _at(edits, rows, count)):
+                    h = later.h
                 images[rows] = h
         return images
 
-    def _walk(self, h, edits=None, start=0, extras=None, until=None):
-        extras = extras or {}
-        for layer in range(start + 1, (until or self.n_layers) + 1):
+    def _latents(self, z):
+        z = exact(z, torch.float64 if self._first().dtype == torch.float64 else torch.float32)
+        if z.ndim != 2 or z.shape[1] != self.latent:
+            raise ValueError(f"latents must have shape (B, {self.latent}), got {tuple(z.shape)}")
+        return z
+
+    def _chunks(self, count):
+        return [slice(part.start, part.stop) for part in batches(range(count), self.batch)]
+
+    def _on_device(self, state, rows, total, check=True):
+        """Take some rows of a state to the device; what a module is given beside the latents joins them at layer 0."""
+        extras = {name: value[rows].to(self.device) for name, value in state.extras.items()}
+        given = getattr(self.network, "given", None)
+        if given is not None and not state.layer:
+            extras |= given.rows(rows, total, self.device, check)
+        return State(state.layer, state.h[rows].to(self.device), extras)
+
+    def _walk(self, state, edits=None, until=None):
+        """Yield the states of the layers behind a state, each with its edit applied."""
+        edit, until = partial(_edited, edits or {}), until or self.n_layers
+        if hasattr(self.network, "walk"):  # several layers in one pass
+            steps = self.network.walk(state.h, edit, state.layer, state.extras, until) if until > state.layer else ()
+            yield from (State(*step) for step in steps)
+            return
+        h, extras = state.h, state.extras
+        for layer in range(state.layer + 1, until + 1):
             h, extras = self.network.advance(layer, h, extras)
-            if edits and layer in edits:
-                edited = edits[layer](h)
-                if edited.shape != h.shape:
-                    got, expected = tuple(edited.shape), tuple(h.shape)
-                    raise ValueError(f"the edit of layer {layer} must keep the shape {expected}, it returned {got}")
-                h = edited
+            h = edit(layer, h)
             yield State(layer, h, extras)
 
     def _checked_edits(self, edits):
         return {self.checked(layer): edit for layer, edit in (edits or {}).items()}
 
 
-class Autocast(torch.nn.Module):
-    """Layers computed under autocast: see `Flow.autocast`."""
+def _edited(edits, layer, h):
+    if layer not in edits:
+        return h
+    edited, expected = edits[layer](h), tuple(h.shape)
+    if not isinstance(edited, torch.Tensor) or edited.shape != h.shape:
+        got = tuple(edited.shape) if isinstance(edited, torch.Tensor) else type(edited).__name__
+        raise ValueError(f"the edit of layer {layer} must keep the shape {expected}, it returned {got}")
+    return edited.to(h)
 
-    def __init__(self, network):
-        super().__init__()
-        self.network, self.latent, self.n_layers = network, network.latent, network.n_layers
 
-    def advance(self, layer, h, extras):
-        """Compute one layer: see `Flow`."""
-        with torch.autocast(h.device.type, torch.bfloat16):
-            h, extras = self.network.advance(layer, h, extras)
-        return h.float(), {name: value.float() for name, value in extras.items()}
+def _land(coming, out):
+    for rows, layer, landed in coming:
+        out[layer][rows] = landed()
 
 
 def _at(edits, rows, total):

@@ -5,10 +5,7 @@ and `split`: image id, "normal" or "artifact", what is wrong with an artifact (`
 Explained in notebook 02; the criteria stand in the data card.
 """
 
-import csv
-import io
 import os
-import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from helpers import store
-
-CLASSES = ("normal", "artifact")
-TYPES = ("outline", "texture", "stain", "missing", "fusion", "other")  # of churches
-KNOWN_TYPES = (*TYPES[:-1], "feature", "accessory", "other")  # of faces as well
-REQUIRED = ("id", "label", "type", "rater")
+from helpers.evidence.label_files import CLASSES, KNOWN_TYPES, REQUIRED, TYPES, check, key, lines, parse  # noqa: F401
 
 
 @dataclass(frozen=True)
@@ -78,10 +71,12 @@ def read(path, expect=None):
     """Read a label file -> Labels.
 
     expect: ids that must be there. A last line that a dying session left half written is dropped with a warning.
-    Raises ValueError, with the line, for a missing column, an unknown class or type, an artifact without type, a normal
-    with one, an id that is no integer, an id twice by one rater in one pass; and for expected ids that are missing.
+    What spreadsheets make of a file is read as well: semicolons, capital letters, ids as 12.0. Raises ValueError, with
+    the first few faulty lines, for a missing column, an unknown class or type, an artifact without type, a normal with
+    one, an id that is no whole number, an id twice by one rater in one pass; and for expected ids that are missing.
     """
-    table = _table(*_parse(path)[:2])
+    parsed = parse(path)
+    table = _table(parsed.rows, parsed.columns)
     missing = sorted(set(() if expect is None else map(int, expect)) - set(table.ids))
     if missing:
         names = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
@@ -96,8 +91,8 @@ def write(path, table):
     """
     rows, columns, seen = table.rows, (*REQUIRED, *table.extra), {}
     for number, row in enumerate(rows, start=2):
-        _check(row, columns, seen, f"row {number - 1} of the table", number)
-    store.replace(path, _lines(columns, [dict(zip(columns, columns, strict=True)), *rows]))
+        check(row, columns, seen, f"row {number - 1} of the table", number)
+    store.replace(path, lines(columns, [dict(zip(columns, columns, strict=True)), *rows]))
 
 
 def append(path, row):
@@ -110,16 +105,16 @@ def append(path, row):
     row = {"type": ""} | {name: value if name == "id" else str(value) for name, value in row.items()}
     if not Path(path).exists():
         return write(path, _table([row], row))
-    rows, columns, whole = _parse(path)
+    rows, columns, whole, mark = parse(path)
     row = {name: "" for name in columns if name not in REQUIRED} | row
-    seen = {_key(known): number for number, known in enumerate(rows, start=2)}
-    _check(row, columns, seen, "the new label", len(rows) + 2)
-    if not whole:
+    seen = {key(known): number for number, known in enumerate(rows, start=2)}
+    check(row, columns, seen, "the new label", len(rows) + 2)
+    if not whole or mark != ",":  # written anew, as any reader of such tables expects it
         return write(path, _table([*rows, row], columns))
     with open(path, "r+b", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         try:
-            line = _lines(columns, [row])
+            line = lines(columns, [row])
             if file.write(line) != len(line):
                 raise OSError(f"the disk took only part of a label for {path}: free some space and label it again")
             os.fsync(file.fileno())
@@ -172,72 +167,3 @@ def _by_id(table, name):
 def _table(rows, columns):
     required = [[row[name] for row in rows] for name in REQUIRED]
     return Labels(*required, {name: [row[name] for row in rows] for name in columns if name not in REQUIRED})
-
-
-def _key(row):
-    return row["id"], row["rater"], row.get("pass", "")
-
-
-def _check(row, columns, seen, where, number):
-    """Raise ValueError unless the row can stand in a file whose rows so far have the keys in `seen`; add its own."""
-    image, label, kind, rater = (row.get(name) for name in REQUIRED)
-    if set(row) != set(columns):
-        fault = f"has the columns {','.join(row)}, expected {','.join(columns)}"
-    elif isinstance(image, bool) or not isinstance(image, (int, np.integer)) or image < 0:
-        fault = f"has the id {image!r}, expected a whole number from 0"
-    elif label not in CLASSES:
-        fault = f"has the unknown class {label!r}, expected {' or '.join(CLASSES)}"
-    elif label == "artifact" and kind not in KNOWN_TYPES:
-        fault = f"has an artifact with the type {kind!r}, expected one of {', '.join(KNOWN_TYPES)}"
-    elif label == "normal" and kind:
-        fault = f"has a normal with the type {kind!r}, expected none"
-    elif not rater or any(str(v) != str(v).strip() or "\n" in str(v) or "\r" in str(v) for v in row.values()):
-        fault = "has no rater, or a value with a line break or outer spaces, expected plain names"
-    elif _key(row) in seen:
-        fault = f"labels image {image} twice for {rater} (see line {seen[_key(row)]}), expected one label per pass"
-    else:
-        seen[_key(row)] = number
-        return
-    raise ValueError(f"{where} {fault}: correct it, or label the image again")
-
-
-def _lines(columns, rows):
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([row[name] for name in columns] for row in rows)
-    return text.getvalue().encode()
-
-
-def _parse(path):
-    """Rows (dicts), the column names, and whether the file ends as it should."""
-    body, newline, tail = Path(path).read_bytes().rpartition(b"\n")
-    try:
-        text = (body + newline).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error}): save it as CSV in UTF-8") from error
-    # The unfinished line, if there is one, may even end within a character.
-    lines = text.split("\n")[:-1] + [tail.decode(errors="replace")]
-    cells = [[cell.strip() for cell in next(csv.reader([line]), [])] for line in lines]
-    columns = cells[0]
-    absent = [name for name in REQUIRED if name not in columns]
-    if absent or len(set(columns)) < len(columns):
-        fault = f"lacks the column {absent[0]!r}" if absent else f"repeats a column ({','.join(columns)})"
-        raise ValueError(f"{path}, line 1: the header {fault}, expected {','.join(REQUIRED)} and what else you need")
-    rows, seen = [], {}
-    for number, values in enumerate(cells[1:], start=2):
-        if not any(values):
-            continue
-        where = f"{path}, line {number},"
-        unfinished = tail and number == len(cells)
-        cut = unfinished and (len(values) < len(columns) or not values[-1])
-        if not cut:
-            if len(values) != len(columns):
-                raise ValueError(f"{where} has {len(values)} values, expected {','.join(columns)}: correct it")
-            row = dict(zip(columns, values, strict=True))
-            row["id"] = int(row["id"]) if row["id"].isascii() and row["id"].isdigit() else row["id"]
-            _check(row, columns, seen, where, number)
-        # All values but the last of an unfinished line are whole; the last is trusted if it was seen before.
-        if cut or (unfinished and values[-1] not in {known[columns[-1]] for known in rows}):
-            warnings.warn(f"{where} is half written ({lines[-1]!r}): label that image again", stacklevel=3)
-            break
-        rows.append(row)
-    return rows, tuple(columns), not tail

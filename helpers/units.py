@@ -56,12 +56,13 @@ def upsampling_matrix(size, target):
 
 
 def pull_back(masks, size):
-    """Apply the adjoint of bilinear upsampling: masks (N, H, W) -> (N, size, size).
+    """Apply the adjoint of bilinear upsampling: masks (N, H, W) -> (N, size, size); size: a number, or (h, w).
 
     sum(upsampled(B) * L) == sum(B * pull_back(L)), so overlaps need no upsampled featuremap.
     """
-    m = upsampling_matrix(size, masks.shape[-1]).to(masks.device)
-    return m.T @ masks.float() @ m
+    sizes = (size, size) if isinstance(size, int) else size
+    down, across = (upsampling_matrix(n, m).to(masks.device) for n, m in zip(sizes, masks.shape[1:]))
+    return down.T @ masks.float() @ across
 
 
 def _overlaps(flow, z, masks, thresholds, order, binarise_upsampled):
@@ -81,8 +82,8 @@ def _overlaps(flow, z, masks, thresholds, order, binarise_upsampled):
         for layer, h in recorded.items():
             level = thresholds[layer].to(h.device)[:, None, None]
             if order == "paper" and binarise_upsampled is None:
-                active, inside = h > level, pull_back(lit, h.shape[-1])
-                everywhere = pull_back(torch.ones_like(lit[:1]), h.shape[-1])
+                active, inside = h > level, pull_back(lit, tuple(h.shape[-2:]))
+                everywhere = pull_back(torch.ones_like(lit[:1]), tuple(h.shape[-2:]))
             else:
                 if order == "paper":
                     active = _upsampled((h > level).float(), lit.shape[-1]) >= binarise_upsampled
@@ -109,7 +110,7 @@ def _check_thresholds(flow, thresholds, size):
         if not levels.isfinite().all():
             unit = int((~levels.isfinite()).nonzero()[0])
             raise ValueError(f"layer {layer}, unit {unit} has the threshold {float(levels[unit])}: survey it again")
-        if flow.resolution(layer) > size:
+        if max(flow.shape(layer)[1:]) > size:
             raise ValueError(f"masks must be as large as the images, got {size} px for layer {layer}")
 
 

@@ -137,7 +137,7 @@ def test_what_does_not_fit_is_refused(network):
         (lambda: EfficientNet("lite0", 64, ()), "levels are numbers from 1 to 7"),
         (lambda: EfficientNet("lite0", 64, (8,)), "levels are numbers from 1 to 7"),
         (lambda: network.maps(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)), "images must be float"),
-        (lambda: network.maps(torch.zeros(2, 1, 64, 64)), "images must be float"),
+        (lambda: network.maps(torch.zeros(2, 2, 64, 64)), "images must be float"),
         (lambda: network.pooled(torch.zeros(2, 3, 64, 64), batch=0), "at least one image, got 0"),
         (lambda: efficientnet.build(published("lite0"), "lite2", 64, (6,)), "not those of EfficientNet-lite2"),
         (lambda: efficientnet.build({"weight": torch.zeros(1)}, "lite0", 64, (6,)), "not those of EfficientNet-lite0"),

@@ -82,11 +82,45 @@ def test_grey_transparent_and_turned_images_become_upright_colour(tmp_path):
     assert images["turned.png"][0, 0, -1] == 255 and images["turned.png"][0, 0, 0] == 0
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_images_of_16_bits_are_scaled(tmp_path, channels):
+    ramp = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    assert Image.open(tmp_path / "deep.png").mode.startswith("I")
+    found = folders.open_folder(tmp_path, 16, channels)([0])[0]
+    assert found.shape == (1, channels, 16, 16)
+    assert found[0, channels - 1].flatten().tolist() == list(range(256))
+
+
+def test_a_folder_may_be_read_in_grey(folder):
+    Image.new("1", (16, 16), 1).save(folder / "bits.png")
+    grey, colour = (folders.open_folder(folder, 16, channels)(range(8))[0] for channels in (1, 3))
+    assert grey.shape == (8, 1, 16, 16)
+    expected = (colour.float() * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=1)  # ITU-R 601
+    assert (grey[:, 0].float() - expected).abs().max() <= 1
+
+
+def test_hidden_files_are_left_out(folder):
+    before = folders.open_folder(folder, 16).names
+    for name in ("._0.png", "deep/._1.png", ".thumbnails/x.png", "__MACOSX/deep/._er.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"\x00\x05\x16\x07")
+    assert folders.open_folder(folder, 16).names == before
+
+
+def test_a_hidden_folder_itself_can_be_opened(tmp_path):
+    save(tmp_path / ".data" / "a.png")
+    assert folders.open_folder(tmp_path / ".data", 16).names == ("a.png",)
+
+
 def test_ids_beyond_the_folder_are_refused(folder):
     found = folders.open_folder(folder, 16)
-    for ids in ([7], [0, 10_000], [-1]):
+    for ids in ([7], [0, 10_000]):
         with pytest.raises(ValueError, match=rf"has 7 images, ids 0 to 6, but image {ids[-1]} was asked for"):
             found(ids)
+    for bad in (-1, 1.5):
+        with pytest.raises(ValueError, match=f"image ids must be integers from 0 .*, got {bad}"):
+            found([0, bad])
 
 
 def test_a_folder_without_images_is_refused(tmp_path):

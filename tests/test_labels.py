@@ -73,13 +73,15 @@ def test_write_then_read_gives_the_same_table(path):
     ("text", "message"),
     [
         (GOOD + "4,weird,,ann\n", "line 6, has the unknown class 'weird'"),
-        (GOOD + "4,Normal,,ann\n", "line 6, has the unknown class 'Normal'"),
+        (GOOD + "4,Normals,,ann\n", "line 6, has the unknown class 'normals'"),
         (GOOD + "4,artifact,ugly,ann\n", "line 6, has an artifact with the type 'ugly', expected one of outline"),
         (GOOD + "4,artifact,,ann\n", "line 6, has an artifact with the type ''"),
         (GOOD + "4,normal,stain,ann\n", "line 6, has a normal with the type 'stain'"),
         (GOOD + "12,normal,,ann\n", r"line 6, labels image 12 twice for ann \(see line 4\)"),
         (GOOD + ",normal,,ann\n", "line 6, has the id ''"),
-        (GOOD + "4.0,normal,,ann\n", "line 6, has the id '4.0'"),
+        (GOOD + "4.5,normal,,ann\n", "line 6, has the id '4.5'"),
+        (GOOD + "4E+03,normal,,ann\n", r"line 6, has the id '4E\+03'"),
+        (GOOD + "٤,normal,,ann\n", "line 6, has the id '٤'"),
         (GOOD + "-4,normal,,ann\n", "line 6, has the id '-4'"),
         (GOOD + "4,normal,,\n", "line 6, has no rater"),
         (GOOD + "4,normal\n", "line 6, has 2 values"),
@@ -95,6 +97,46 @@ def test_faults_are_named_with_their_line(path, text, message):
     with pytest.raises(ValueError, match=message) as caught:
         labels.read(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+SPREADSHEETS = [
+    "id;label;type;rater\n3;normal;;ann\n1;artifact;stain;ann\n",
+    "id\tlabel\ttype\trater\n3\tnormal\t\tann\n1\tartifact\tstain\tann\n",
+    "sep=;\nid;label;type;rater\n3;normal;;ann\n1;artifact;stain;ann\n",
+    "ID,Label,Type,Rater\n3,Normal ,,ann\n1, ARTIFACT,Stain,ann\n",
+    "id,label,type,rater\n3.0,normal,,ann\n1.,artifact,stain,ann\n",
+    "id;label;type;rater\n3,0;normal;;ann\n1,00;artifact;stain;ann\n",
+    "id,label,type,rater,,\n3,normal,,ann,,\n1,artifact,stain,ann,,\n,,,,,\n",
+    'id,label,type,rater\r\n"3","normal","","ann"\r\n"1","artifact","stain","ann"\r\n',
+]
+
+
+@pytest.mark.parametrize("text", SPREADSHEETS)
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_what_a_spreadsheet_makes_of_a_file_means_the_same(path, text, mark):
+    path.write_text(mark + text, encoding="utf-8", newline="")
+    assert labels.read(path).rows == [row(3), row(1, "stain")]
+    labels.append(path, row(9, "fusion"))
+    assert labels.read(path).rows == [row(3), row(1, "stain"), row(9, "fusion")]
+
+
+def test_the_first_faulty_lines_are_named_together(path):
+    bad = ["4,weird,,ann", "5,normal,stain,ann", "x,normal,,ann", "6,normal"]
+    path.write_text(GOOD + "\n".join(bad) + "\n7,normal,,ann\n")
+    with pytest.raises(ValueError) as caught:
+        labels.read(path)
+    text = str(caught.value)
+    for number, said in (
+        (6, "the unknown class 'weird'"),
+        (7, "a normal with the type"),
+        (8, "the id 'x'"),
+        (9, "2 values"),
+    ):
+        assert f"line {number}, has {said}" in text
+    assert text.endswith(": correct them, or label the images again") and "\n" not in text and "more" not in text
+    path.write_text(GOOD + "".join(f"{i},weird,,ann\n" for i in range(100, 140)))
+    with pytest.raises(ValueError, match=r"line 6, .*; line 10, [^;]*; and 35 lines more: correct them"):
+        labels.read(path)
 
 
 def test_missing_ids_are_named(path):

@@ -65,7 +65,7 @@ def test_a_network_without_a_head_or_images_of_another_kind_are_refused(network)
     for use in (sized.segment, sized.corrupted):
         with pytest.raises(ValueError, match="this network has no (segment|corrupt) head"):
             use(torch.zeros(1, 3, 32, 32))
-    for images in (torch.zeros(1, 3, 32, 32, dtype=torch.uint8), torch.zeros(3, 32, 32), torch.zeros(1, 1, 32, 32)):
+    for images in (torch.zeros(1, 3, 32, 32, dtype=torch.uint8), torch.zeros(3, 32, 32), torch.zeros(1, 2, 32, 32)):
         with pytest.raises(ValueError, match="images must be float"):
             sized.pooled(images)
     with pytest.raises(ValueError, match="at least one image, got 0"):

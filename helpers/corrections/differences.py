@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from helpers.latents import image_ids
 from helpers.streaming.shards import check_finite
 from helpers.streaming.statistics import Moments
 
@@ -18,7 +19,7 @@ class Differences(dict):
     def __init__(self, differences, artifacts, normals, counts, lowest, ids=None):
         super().__init__(differences)
         self.artifacts, self.normals, self.counts, self.lowest = artifacts, normals, tuple(counts), lowest
-        self.ids = None if ids is None else frozenset(int(i) for i in ids)
+        self.ids = None if ids is None else frozenset(image_ids(ids))
 
     def standardised(self, places=True):
         """Divide by s, the root of the classes' mean squared deviation: {layer: (U, H, W)}.
@@ -105,7 +106,7 @@ def over_places(mean, deviation=None):
 
 
 def _moments(flow, z, layers, edits):
-    found = {layer: ByPlace((flow.units(layer), flow.resolution(layer), flow.resolution(layer))) for layer in layers}
+    found = {layer: ByPlace(flow.shape(layer)) for layer in layers}
     for _, recorded in flow.stream(z, layers, edits):
         check_finite(recorded)
         for layer, h in recorded.items():

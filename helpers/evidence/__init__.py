@@ -1,5 +1,5 @@
-"""What judges, apart from what is judged: Fréchet distances, intervals, votes, and scores against a known truth.
+"""What judges, apart from what is judged: Fréchet distances, intervals, labels, votes, scores against a known truth.
 
-It knows no generator. `helpers.metrics`, `helpers.rating` and `helpers.evaluation` are its doors; from outside also
-`ground_truth`, for whoever plants defects.
+It knows no generator. `helpers.labels`, `helpers.metrics`, `helpers.rating` and `helpers.evaluation` are its doors;
+from outside also `ground_truth`, for whoever plants defects.
 """

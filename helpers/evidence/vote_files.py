@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from helpers import store
-from helpers.labels import CLASSES
+from helpers.evidence.label_files import CLASSES
 
 SIDES = ("left", "right")
 BETTER = ("original", "same", "corrected")

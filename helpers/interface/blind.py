@@ -9,6 +9,7 @@ from helpers import rating
 from helpers.interface import labelling
 from helpers.interface.previews import FINISHED, Drawing, fetcher
 from helpers.interface.tile_rows import panel
+from helpers.latents import image_ids
 from helpers.rating import Vote
 
 KEYS = {"a": "left artifact", "s": "left normal", "d": "left better", "f": "same", "g": "right better"}
@@ -184,7 +185,7 @@ class Session:
 
 def comparison(session, original, corrected, ids):
     """Prepare draw(note=""): the two images that a session is at, side by side; arguments as in `widgets.rater`."""
-    ids = [int(i) for i in ids]
+    ids = image_ids(ids)
     first, fetch = fetcher(original, ids), {method: fetcher(images, ids) for method, images in corrected.items()}
     strange = [pair for pair in session.pairs if pair[0] not in ids or pair[1] not in corrected]
     if strange:

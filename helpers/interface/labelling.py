@@ -5,6 +5,7 @@ from pathlib import Path
 
 from helpers import labels
 from helpers.labels import Labels
+from helpers.latents import image_ids
 
 RESERVED = {"n": "normal", "u": "undo", "b": "back", "k": "skip"}
 MOVES = ("undo", "back", "skip")  # actions that say nothing of an image
@@ -20,7 +21,7 @@ class Session:
     """
 
     def __init__(self, ids, path, rater, types=labels.TYPES, extra=None):
-        self.ids, self.path, self.rater = [int(i) for i in ids], Path(path), str(rater).strip()
+        self.ids, self.path, self.rater = image_ids(ids), Path(path), str(rater).strip()
         self.types, self.extra = tuple(types), {name: str(value) for name, value in (extra or {}).items()}
         if not self.ids or len(set(self.ids)) < len(self.ids):
             raise ValueError(f"got {len(self.ids)} ids, {len(set(self.ids))} of them different: pass each id once")

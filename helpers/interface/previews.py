@@ -15,6 +15,7 @@ import torch
 from helpers import gradcam
 from helpers.interface.pictures import pixels, tint
 from helpers.interface.tile_rows import panel
+from helpers.latents import image_ids
 
 PER_ROW = 4  # tiles of an axis
 FINISHED = torch.full((1, 3, 64, 64), 230, dtype=torch.uint8)  # shown when no image is left to label
@@ -59,7 +60,7 @@ def axis(values, images, labels=None, ids=None, name="D-value", shown=8, names=N
     values = torch.as_tensor(values).flatten().float()
     if not len(values) or not values.isfinite().all():
         raise ValueError(f"values must be finite numbers, at least one, got {len(values)}: look at the step before")
-    ids = list(range(len(values))) if ids is None else [int(i) for i in ids]
+    ids = list(range(len(values))) if ids is None else image_ids(ids)
     same_count(len(values), labels=labels, ids=ids)
     fetch, known = fetcher(images, ids), named(names, "images")
     digits = 0 if bool((values == values.round()).all()) else 2

@@ -95,9 +95,7 @@ class EfficientNet(nn.Module):
 
     def prepare(self, images):
         """Resize images in [-1, 1] and scale them as in training, (v - 127) / 128 for v from 0 to 255."""
-        if not images.is_floating_point() or images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"images must be float (N, 3, H, W) in [-1, 1], got {images.dtype} {tuple(images.shape)}")
-        images = resized(images.to(self.stem.weight).clamp(-1, 1), self.side)
+        images = resized(features.coloured(images).to(self.stem.weight).clamp(-1, 1), self.side)
         return (images * 127.5 + 0.5) / 128
 
     def all_maps(self, h):

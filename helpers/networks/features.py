@@ -107,12 +107,7 @@ class ResNet18(nn.Module):
 
     def prepare(self, images):
         """Turn images in [-1, 1] into what the first convolution expects; ValueError for anything else."""
-        if not images.is_floating_point() or images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(
-                f"images must be float (N, 3, H, W) in [-1, 1], got {images.dtype} {tuple(images.shape)}; "
-                "turn uint8 renders into float by / 127.5 - 1"
-            )
-        images = images.to(self.conv1.weight).clamp(-1, 1)
+        images = coloured(images).to(self.conv1.weight).clamp(-1, 1)
         if self.stem == "small":
             return images
         mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
@@ -162,6 +157,16 @@ class ResNet18(nn.Module):
             return torch.cat([compute(part).cpu() for part in images.split(batch)])
         finally:
             self.train(training)
+
+
+def coloured(images):
+    """Return images (N, 3, H, W), grey ones (N, 1, H, W) with their channel repeated; ValueError for anything else."""
+    if not images.is_floating_point() or images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ValueError(
+            f"images must be float (N, 3, H, W) in [-1, 1], or grey (N, 1, H, W), got {images.dtype} "
+            f"{tuple(images.shape)}; turn uint8 renders into float by / 127.5 - 1"
+        )
+    return images.expand(-1, 3, -1, -1)
 
 
 def load(path):

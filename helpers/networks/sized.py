@@ -62,8 +62,9 @@ class Inception(nn.Module):
     @torch.no_grad()
     def pooled(self, images, batch=features.BATCH):
         """Return pooled features (N, 2048), on the CPU; images are rounded to 8 bits first, as FID has it."""
-        if not images.is_floating_point() or images.ndim != 4 or images.shape[1] != 3 or batch < 1:
-            raise ValueError(f"images must be float (N, 3, H, W) in [-1, 1], got {images.dtype} {tuple(images.shape)}")
+        images = features.coloured(images)
+        if batch < 1:
+            raise ValueError(f"a batch needs at least one image, got {batch}")
         found = [torch.zeros(0, 2048)]
         for part in images.split(batch):
             if len(part):

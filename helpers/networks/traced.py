@@ -1,39 +1,44 @@
-"""Cut any torch generator into numbered layers at the submodules one names, without changing its code.
+"""Cut a torch generator into numbered layers at the submodules one names, by its computation as a graph.
 
-The module's computation is traced once as a graph (`torch.fx`) and cut behind each named submodule; what later pieces
-need besides a layer's featuremap (skip connections, style vectors) travels in the extras of `flow.State`.
+The computation is traced once (`torch.fx`) and cut behind each named submodule; what later pieces need besides a
+layer's featuremap (skip connections, style vectors) travels in the extras of `flow.State`. So each layer is computed
+once, and to resume costs the rest only. What cannot be traced or cut is for `hooked`.
 """
 
-import copy
-import difflib
 import math
 
 import torch
 from torch import fx, nn
 
+from helpers.networks.hooked import part
+
+CHECKS = (torch._assert, fx._symbolic_trace._assert_is_none)  # what fx adds for an input that is a plain value
+
+
+class Untraceable(Exception):
+    """Says in one sentence why a module cannot be cut by its graph."""
+
 
 class Traced(nn.Module):
     """A generator as numbered layers, for `flow.Flow`: see `flow.Flow.from_module`.
 
-    module: anything torch.fx can trace, called with latents (B, *shape), returning images (B, C, R, R).
-    layers: names of its submodules (as in `named_modules`) in the order in which they run; each one's output is a
-    layer's featuremap (B, U, H, W), and the image is one more. shape: of one latent. The module is copied, not changed.
-    Raises ValueError for a name that is not there, is not run exactly once or out of order, for outputs that are not
-    square featuremaps, and for modules that cannot be traced.
+    Arguments as of `hooked.Hooked`, which has checked the layers. Raises Untraceable.
     """
 
-    def __init__(self, module, layers, shape):
+    def __init__(self, module, layers, shape, given, output=None):
         super().__init__()
         self.shape, self.latent, self.n_layers = tuple(shape), math.prod(shape), len(layers) + 1
-        module = copy.deepcopy(module).eval()
-        for part in module.modules():
-            if getattr(part, "inplace", False):  # would overwrite a featuremap somebody has recorded
-                part.inplace = False
-        graph = _trace(module, layers)
-        cuts = [*_calls(graph, layers), graph.output_node().args[0]]
+        self.given, self.copies = given, False
+        graph = _trace(module, layers, given)
+        result = graph.output_node().args[0]
+        try:
+            cuts = [*_calls(graph, layers), result if output is None else part(result, output)]
+        except (KeyError, IndexError, TypeError, AttributeError):
+            cuts = [None]
         if not isinstance(cuts[-1], fx.Node):
-            raise ValueError(f"the module must return one tensor of images, it returns a {type(cuts[-1]).__name__}")
-        self.names = [next(iter(graph.find_nodes(op="placeholder"))).name, *(node.name for node in cuts)]
+            raise Untraceable("its image is no tensor of the graph")
+        first, *others = graph.find_nodes(op="placeholder")
+        self.names, self.inputs = [first.name, *(node.name for node in cuts)], {n.target: n.name for n in others}
         self.pieces = nn.ModuleList(_cut(module, graph, cuts))
         self._check(layers)
 
@@ -41,48 +46,64 @@ class Traced(nn.Module):
         """Compute one layer from the one before; layer 1 receives z (B, D). See `flow.Flow`."""
         piece = self.pieces[layer - 1]
         if layer == 1:
-            h = h.reshape(-1, *self.shape)
+            h, extras = h.reshape(-1, *self.shape), {name: extras[given] for given, name in self.inputs.items()}
         known = {**extras, self.names[layer - 1]: h}
         inputs = [known[node.target] for node in piece.graph.find_nodes(op="placeholder")]
+        if self.copies:
+            inputs = [value.clone() for value in inputs]
         h, *carried = piece(*inputs)
         return h, dict(zip(piece.carried, carried))
 
+    def get_extra_state(self):
+        """Return the code of the pieces, so that results of another computation on the same weights are told apart."""
+        return [piece.code for piece in self.pieces]
+
+    def set_extra_state(self, state):
+        """The code belongs to the pieces and is not loaded."""
+
     def _check(self, layers):
-        """Run two latents through, so that what does not fit shows now and by name."""
-        some = next(self.parameters(), torch.zeros(()))
-        h, extras = torch.zeros(2, self.latent, device=some.device), {}
+        """Run two latents through, so that what does not fit shows now."""
+        some = next((value for value in (*self.parameters(), *self.buffers())), torch.zeros(()))
+        h, extras = torch.zeros(2, self.latent, device=some.device), self.given.rows(slice(0, 2), 2, some.device, False)
+        passed = []
         for layer, name in enumerate([*layers, "image"], start=1):
             with torch.no_grad():
-                h, extras = self.advance(layer, h, extras)
-            if not isinstance(h, torch.Tensor) or h.ndim != 4 or len(h) != 2 or h.shape[2] != h.shape[3]:
-                got = tuple(h.shape) if isinstance(h, torch.Tensor) else type(h).__name__
-                raise ValueError(f"the output of {name} must be square featuremaps (B, U, H, H), got {got} for B = 2")
+                try:
+                    h, extras = self.advance(layer, h, extras)
+                except Exception as error:  # a graph may hold anything
+                    raise Untraceable(f"its graph does not run ({type(error).__name__})") from error
+            if not isinstance(h, torch.Tensor) or h.dtype != torch.float32 or h.ndim != 4 or len(h) != 2:
+                raise Untraceable(f"in its graph the output of {name} is no featuremap in float32")
             for key, value in extras.items():
                 if not isinstance(value, torch.Tensor) or value.ndim == 0 or len(value) != 2:
-                    got = f"the value {key!r} that later layers need is not one per image"
-                    raise ValueError(f"cannot cut the module behind {name}: {got}, choose other layers")
+                    raise Untraceable(f"behind {name} the value {key!r}, which later layers need, is not one per image")
+            passed += [(value, value._version) for value in (h, *extras.values())]
+        # A sum such as `h += x` would change a featuremap that somebody has recorded.
+        self.copies = any(value._version != version for value, version in passed)
 
 
-def _trace(module, layers):
-    known = dict(module.named_modules())
-    for name in layers:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, 3) or list(known)[1:6]
-            raise ValueError(f"the module has no part {name!r}: did you mean {', '.join(close)}?")
-    if not layers:
-        raise ValueError("name at least one layer: see the names in module.named_modules()")
-
+def _trace(module, layers, given):
     class Tracer(fx.Tracer):
         def is_leaf_module(self, part, name):
             return name in layers or super().is_leaf_module(part, name)
 
     try:
-        return Tracer().trace(module)
+        graph = Tracer().trace(module, {**given.defaults, **given.plain})
     except Exception as error:
-        raise ValueError(
-            f"cannot trace the module ({type(error).__name__}: {str(error).splitlines()[0]}): "
-            "write its layers down as a class with `advance`, see the README"
-        ) from error
+        said = (str(error).splitlines() or [""])[0]
+        raise Untraceable(f"torch.fx cannot trace it ({type(error).__name__}: {said[:100]})") from error
+    for node in reversed(list(graph.nodes)):
+        checked = node.op == "call_function" and node.target in CHECKS
+        unused = node.op == "placeholder" or any(use.target in CHECKS for use in [*node.users])
+        if checked:
+            inside = node.all_input_nodes
+            graph.erase_node(node)
+            for one in inside:
+                if not one.users and one.op == "call_function":
+                    graph.erase_node(one)
+        elif unused and not node.users and node is not next(iter(graph.nodes)):
+            graph.erase_node(node)
+    return graph
 
 
 def _calls(graph, layers):
@@ -91,10 +112,8 @@ def _calls(graph, layers):
     found = []
     for name in layers:
         calls = [node for node in nodes if node.op == "call_module" and node.target == name]
-        if len(calls) != 1:
-            raise ValueError(f"layer {name!r} runs {len(calls)} times on the way to the image, it must run once")
-        if found and nodes.index(calls[0]) < nodes.index(found[-1]):
-            raise ValueError(f"layer {name!r} runs before {found[-1].target!r}: name the layers in order")
+        if len(calls) != 1 or (found and nodes.index(calls[0]) < nodes.index(found[-1])):
+            raise Untraceable(f"in its graph the layer {name!r} does not run once and in order")
         found += calls
     return found
 
@@ -106,7 +125,7 @@ def _cut(module, graph, cuts):
     pieces = []
     for layer, end in enumerate(ends):
         start = ends[layer - 1] + 1 if layer else 0
-        later = {node for user in nodes[end + 1 :] for node in user.all_input_nodes} - {cuts[layer]}
+        later = {node for user in nodes[end + 1 : ends[-1] + 1] for node in user.all_input_nodes} - {cuts[layer]}
         carried = [node for node in nodes[: end + 1] if node in later]
         pieces.append(
             _piece(module, [n for n in nodes[start : end + 1] if n.op != "placeholder"], cuts[layer], carried)

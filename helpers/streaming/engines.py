@@ -99,7 +99,7 @@ class Loaded(Flow):
         return {"call": self.call}
 
     def __getattr__(self, name):  # reached only for what is missing: all of it, until it is needed
-        if name not in ("network", "batch", "_shapes"):
+        if name not in ("network", "batch", "origin", "_shapes"):
             raise AttributeError(name)
         vars(self).update(vars(_loaded(*self.call)))
         return vars(self)[name]

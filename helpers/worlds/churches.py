@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from helpers.latents import image_ids
 from helpers.worlds.canvas import Canvas, blend, jitter, noise, shade
 
 SIZE = 64
@@ -54,7 +55,7 @@ class Factors(NamedTuple):
 
 def factors(ids):
     """Return the `Factors` of each scene id, as a list in the order of `ids`."""
-    return [_factors(_stream(i)) for i in _checked(ids)]
+    return [_factors(_stream(i)) for i in image_ids(ids)]
 
 
 def render(ids, workers=1):
@@ -65,7 +66,7 @@ def render(ids, workers=1):
     indices into `CLASSES`. Raises ValueError for an id outside the range.
     Shown in notebook 00.
     """
-    ids = _checked(ids)
+    ids = image_ids(ids)
     if workers > 1 and len(ids) > 1:
         with ProcessPoolExecutor(workers) as pool:
             scenes = list(pool.map(_scene, ids, chunksize=max(1, len(ids) // (4 * workers))))
@@ -75,14 +76,6 @@ def render(ids, workers=1):
         return torch.zeros(0, 3, SIZE, SIZE, dtype=torch.uint8), torch.zeros(0, SIZE, SIZE, dtype=torch.uint8)
     images = np.stack([image for image, _ in scenes]).transpose(0, 3, 1, 2)
     return torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(np.stack([label for _, label in scenes]))
-
-
-def _checked(ids):
-    ids = [int(i) for i in ids]
-    bad = [i for i in ids if not 0 <= i < 2**32]
-    if bad:
-        raise ValueError(f"scene ids must be integers from 0 to 2**32 - 1, got {bad[0]}")
-    return ids
 
 
 def _stream(scene_id):

@@ -9,41 +9,45 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from helpers.latents import image_ids
+
 KINDS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Images by id: ids -> (uint8 (N, 3, size, size), None), None because nobody knows their label maps.
+    """Images by id: ids -> (uint8 (N, channels, size, size), None), None because nobody knows their label maps.
 
-    names: the files below `path`, in the order of their ids. Images of another size are cut to the middle square and
-    resized, with one warning. Raises ValueError for an id the folder is too small for, and for a damaged file.
+    names: the files below `path`, in the order of their ids. channels: 3, or 1 for grey. Images of another size are cut
+    to the middle square and resized, with one warning. Raises ValueError for an id the folder is too small for, and
+    for a damaged file.
     """
 
     path: str
     names: tuple
     size: int
+    channels: int = 3
 
     def __len__(self):
         return len(self.names)
 
     def __call__(self, ids):
-        ids = [int(i) for i in ids]
-        beyond = [i for i in ids if not 0 <= i < len(self)]
+        ids = image_ids(ids)
+        beyond = [i for i in ids if i >= len(self)]
         if beyond:
             raise ValueError(
                 f"{self.path} has {len(self)} images, ids 0 to {len(self) - 1}, but image {beyond[0]} was asked for: "
                 "put more images there, or ask for less"
             )
-        images = np.empty((len(ids), self.size, self.size, 3), np.uint8)
+        images = np.empty((len(ids), self.size, self.size, self.channels), np.uint8)
         for row, i in zip(images, ids):
-            row[:] = self._read(Path(self.path, self.names[i]))
+            row[:] = self._read(Path(self.path, self.names[i])).reshape(row.shape)
         return torch.from_numpy(images).permute(0, 3, 1, 2), None
 
     def _read(self, path):
         try:
             with Image.open(path) as file:
-                image = ImageOps.exif_transpose(file).convert("RGB")
+                image = _eight_bits(ImageOps.exif_transpose(file)).convert("RGB" if self.channels == 3 else "L")
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise ValueError(f"{path} is no image that can be read ({error}): replace or remove it") from None
         if image.size != (self.size, self.size):
@@ -59,16 +63,26 @@ class Folder:
         return np.asarray(image)
 
 
-def open_folder(path, size):
-    """Return the images below a folder as a Folder of size x size pixels.
+def _eight_bits(image):
+    """Scale grey images of 16 bits, which a conversion would cut off at 255, to 8."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8))
 
-    Ids follow the hashes of the files' names: the same on every machine, and any range of ids is a fair sample.
+
+def open_folder(path, size, channels=3):
+    """Return the images below a folder as a Folder of size x size pixels, in colour or grey.
+
+    Hidden files are left out, such as those that a Mac leaves beside the ones it copied. Ids follow the hashes of the
+    files' names: the same on every machine, and any range of ids is a fair sample.
     Raises FileNotFoundError without such a folder, ValueError if no image is in it.
     """
     path = Path(path)
     if not path.is_dir():
         raise FileNotFoundError(f"there is no folder {path} of real images: check the path")
-    names = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.suffix.lower() in KINDS]
+    files = [file.relative_to(path) for file in path.rglob("*") if file.suffix.lower() in KINDS]
+    names = [file.as_posix() for file in files if not any(part.startswith(".") for part in file.parts)]
     if not names:
         raise ValueError(f"{path} holds no image ({', '.join(KINDS)}): unpack the real images there")
-    return Folder(str(path), tuple(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())), size)
+    order = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+    return Folder(str(path), tuple(order), size, channels)

@@ -7,7 +7,10 @@ with its name, never an FID.
 from collections import Counter
 from pathlib import Path
 
+from torch import nn
+
 from helpers import checkpoints, env, store
+from helpers.flow import Flow
 from helpers.networks import features
 from helpers.networks.sized import Inception, Sized
 from helpers.weights import published
@@ -33,10 +36,19 @@ def located(source, download=False):
     return Path(source)
 
 
+def generator(source, download, label):
+    """Load what is studied, from a file or a published one; a Flow is taken as it is."""
+    if isinstance(source, Flow):
+        return source
+    return checkpoints.load_generator(located(source, download), label=label)
+
+
 def discriminator(source, download, label, side):
     """Load what judges images of some size: from a file, or what stands for it where none is given."""
     if source is None:
         return Absent("discriminator", "discriminator=, a file that holds one; it may be the generator's own file")
+    if isinstance(source, nn.Module):
+        return source.eval().requires_grad_(False).to(env.device())
     network = checkpoints.load_discriminator(located(source, download), label=label)
     wanted = getattr(network, "resolution", 4 * 2 ** (len(network.channels) - 1))
     if wanted != side:

@@ -13,7 +13,7 @@ seen = {"generated": 0, "looked at": 0, "rendered": 0, "distances": 0}
 
 def start():
     """Count from now on, in this process."""
-    _count(Flow, "_walk", "generated", lambda flow, h, *_, **__: len(h))
+    _count(Flow, "_walk", "generated", lambda flow, state, *_, **__: len(state.h))
     _count(features.ResNet18, "all_maps", "looked at", lambda network, images: len(images))
     _count(churches, "render", "rendered", lambda ids, *_, **__: len(ids))
     _count(frechet.FrechetTo, "__call__", "distances", lambda *_: 1)
