@@ -70,8 +70,10 @@ def test_score_rows_compare_equal_scores():
 
 
 def test_generation_rows_compare_equal_images(flow):
-    corrected, ours = generation.rows(1, flow, images=33)
+    corrected, shifted, search, ours = generation.rows(1, flow, images=33)
     assert (corrected[1], ours[1]) == ("<= 1.05", ">= 1.3") and min(*corrected[2:5], *ours[2:5]) > 0
+    assert (shifted[1], search[1]) == ("<= 1.05", "<= 2") and min(*shifted[2:5], *search[2:5]) > 0
+    assert 1 < float(search[5].split(" amounts tried")[0]) < 9
     assert difference(corrected[5]) < 1e-4
     assert float(re.search(r"by (\S+) of their norm", ours[5])[1]) < 1e-4
     z = torch.randn(3, flow.latent, generator=torch.Generator().manual_seed(2))
