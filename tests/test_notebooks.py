@@ -140,8 +140,8 @@ FAULTS = {
     "ratio": lambda nb: nb.cells.__delitem__(slice(2, 7, 2)),
     "follows a code cell": lambda nb: nb.cells.__delitem__(2),
     "has 31 lines, over 30": lambda nb: nb.cells[1].update(source="\n".join(["pass"] * 31)),
-    "the median of its code cells is 9": lambda nb: [
-        cell.update(source="\n".join(["pass"] * 9)) for cell in rules.code_cells(nb)
+    "the median of its code cells is 12": lambda nb: [
+        cell.update(source="\n".join(["pass"] * 12)) for cell in rules.code_cells(nb)
     ],
     "headings of level 1": lambda nb: nb.cells[2].update(source="# Another title"),
     "must begin and end with a markdown cell": lambda nb: nb.cells.pop(0),
