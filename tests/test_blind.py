@@ -45,7 +45,9 @@ def test_a_vote_is_saved_with_its_third_answer(path):
     assert not path.exists() and session.current == first
     assert str(session) == "pair 1 of 12: left artifact, right normal, better ?; 0 of 12 rated"
     session.do("left normal")  # changed before the end
-    assert session.chosen == {"left normal", "right normal"} and session.task.startswith("Still to say: which of them")
+    assert session.chosen == {"left normal", "right normal"} and session.task.startswith(
+        "Still to say: which of the two"
+    )
     session.do("right better")
     here = blind.side(first)
     assert rating.read(path) == [
@@ -112,7 +114,7 @@ def test_undo_back_and_skip(path):
     rate(session, better="same")
     session.back()
     assert session.current == session.pairs[2] and session.answers["better"] == "same"
-    assert "same" in session.chosen and len(session.chosen) == 3 and "change an answer" in session.task
+    assert "same" in session.chosen and len(session.chosen) == 3 and "replaces the vote" in session.task
     here = blind.side(session.current)
     session.do(f"{here} better")  # one other answer replaces the vote
     assert [vote.better for vote in rating.read(path)] == ["corrected", "corrected"]

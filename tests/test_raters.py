@@ -39,14 +39,14 @@ def test_rater_saves_what_was_pressed_and_goes_on_later(images, tmp_path, monkey
     assert text(view) == "pair 1 of 10: left ?, right ?, better ?; 0 of 10 rated"
     assert "seq" not in text(view) and "local" not in text(view)
     first = controls["image"].value
-    assert "is the left image normal or an artifact, is the right one, which of them is better" in text(view, "task")
+    assert "Still to say: is the left image normal or an artifact? is the right image normal" in text(view, "task")
     sent = spied(controls["key"], monkeypatch)
     controls["left artifact"].click()
     assert sent == [{"do": "focus"}]  # the letters that the buttons invite must not go to JupyterLab
     controls["left better"].click()
     chosen = [name for name, button in controls.items() if getattr(button, "icon", "") == "check"]
     assert chosen == ["left artifact", "left better"] and controls[chosen[0]].button_style == "primary"
-    assert "Still to say: is the right one. " in text(view, "task")
+    assert "Still to say: is the right image normal or an artifact? The third" in text(view, "task")
     assert text(view).startswith("pair 1 of 10: left artifact, right ?, better left") and not path.exists()
     controls["right normal"].click()
     pair = view.session.pairs[0]

@@ -116,10 +116,12 @@ class Session:
         """What the rater is asked to do now."""
         if self.current is None:
             return "All pairs are rated: export the votes, or go back to change one."
-        asked = {"left": "is the left image normal or an artifact", "right": "is the right one"}
-        asked["better"] = "which of them is better"
-        left = [text for about, text in asked.items() if about not in self.answers] or ["change an answer, or skip"]
-        return f"Still to say: {', '.join(left)}. The third answer saves the vote and brings the next pair."
+        asked = {side: f"is the {side} image normal or an artifact?" for side in rating.SIDES}
+        asked["better"] = "which of the two is better?"
+        left = [text for about, text in asked.items() if about not in self.answers]
+        if not left:
+            return "This pair is rated: another answer replaces the vote, skip leaves it."
+        return f"Still to say: {' '.join(left)} The third answer saves the vote and brings the next pair."
 
     @property
     def code(self):

@@ -324,7 +324,7 @@ def test_rater_is_blind_and_saves_every_vote(jupyter, notebook, folder):
     view.press("left artifact [a]")
     view.press("right normal [h]")
     expect(view.text("pair 1 of 24: left artifact, right normal, better ?")).to_be_visible()
-    expect(view.text("Still to say: which of them is better.")).to_be_visible()
+    expect(view.text("Still to say: which of the two is better?")).to_be_visible()
     expect(view.role("button", name="left artifact [a]").locator(".fa-check")).to_be_visible()
     expect(view.role("button", name="left normal [s]").locator(".fa-check")).to_have_count(0)
     assert not path.exists()
