@@ -170,7 +170,8 @@ def _shape(nb):
         yield f"it has {len(markdown)} markdown to {len(read)} code cells, expected a ratio of 1.0 to 2.5"
     lengths = [cell.source.count("\n") + 1 for cell in read]
     if statistics.median(lengths) > LINES:
-        yield f"the median of its code cells is {statistics.median(lengths)} lines, over {LINES}: move plumbing to helpers"
+        median = statistics.median(lengths)
+        yield f"the median of its code cells is {median} lines, over {LINES}: move plumbing to helpers"
     for i, cell in enumerate(nb.cells):
         if cell.cell_type == "code" and cell.source.count("\n") >= 30:
             yield f"cell {i} has {cell.source.count(chr(10)) + 1} lines, over 30: split it"
