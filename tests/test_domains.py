@@ -528,8 +528,8 @@ def test_the_embedded_domain_takes_no_files_and_another_needs_them(tmp_path):
     for given in ({"weights": "a.pth"}, {"images": tmp_path}, {"evaluation": "inception"}, {"download": True}):
         with pytest.raises(ValueError, match="'churches' is an embedded domain and takes no files"):
             domains.load("churches", **given)
-    with pytest.raises(ValueError, match="unknown domain 'faces': .* others need a name and weights"):
-        domains.load("faces", images=tmp_path)
+    with pytest.raises(ValueError, match="unknown domain 'kitchens': .* others need a name and weights"):
+        domains.load("kitchens", images=tmp_path)
 
 
 def test_a_published_name_stands_for_its_file_and_labels_ask_for_the_published_backbone(files, monkeypatch, tmp_path):

@@ -147,7 +147,7 @@ def test_pooled_has_no_gradients_and_leaves_the_mode_alone(small):
     out = network.pooled(images(4))
     assert not out.requires_grad and out.shape == (4, 32) and network.training
     assert torch.equal(network.bn1.running_mean, before)
-    broken = images(2).double()[:, :1]
+    broken = images(2).double()[:, :2]
     with pytest.raises(ValueError):
         network.pooled(broken)
     assert network.training
