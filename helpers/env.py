@@ -31,6 +31,11 @@ STYLE = {
 }
 
 
+def checkout():
+    """Tell whether the package stands in a checkout of the repository, beside its data, or was installed without it."""
+    return (ROOT / "pyproject.toml").is_file()
+
+
 def device():
     """Choose the device to compute on: HELPERS_DEVICE if set, otherwise cuda, mps or cpu, the first there is.
 

@@ -39,9 +39,9 @@ class Flow:
 
     def __init__(self, network, batch=32):
         self.network, self.batch, self.origin = network.eval(), batch, getattr(network, "origin", "")
-        for value in (*network.parameters(), *network.buffers()):
-            if value.ndim == 4:  # channels-last convolutions run twice as fast on a CPU and never slower on a GPU
-                value.data = value.data.contiguous(memory_format=torch.channels_last)
+        if all(value.ndim < 5 for value in (*network.parameters(), *network.buffers())):  # torch has it for these alone
+            # Channels-last convolutions run twice as fast on a CPU and never slower on a GPU.
+            network.to(memory_format=torch.channels_last)
         with torch.no_grad():
             start = self._on_device(
                 State(0, self._latents(torch.zeros(1, network.latent))), slice(0, 1), 1, check=False

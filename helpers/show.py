@@ -1,5 +1,7 @@
 """Draw the suite's figures: each function returns a matplotlib Figure and shows nothing."""
 
+from pathlib import Path
+
 import numpy as np
 
 from helpers import env
@@ -205,8 +207,8 @@ def confusion(matrix, classes, title=None):
 
 
 def save(fig, name):
-    """Write a figure to figures/<name>.png and .svg; returns the path of the PNG."""
-    folder = env.ROOT / "figures"
+    """Write a figure to figures/<name>.png and .svg, of the checkout or else of the working folder; returns the PNG."""
+    folder = (env.ROOT if env.checkout() else Path.cwd()) / "figures"
     folder.mkdir(exist_ok=True)
     for kind in ("svg", "png"):
         path = folder / f"{name}.{kind}"

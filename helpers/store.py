@@ -22,8 +22,15 @@ _verified = {}  # path -> (mtime, size) at the time its hash was right, so that 
 
 
 def data_root():
-    """Return the folder of the data: HELPERS_DATA if set, otherwise data/ of this checkout."""
-    return Path(os.environ.get("HELPERS_DATA") or env.ROOT / "data")
+    """Return the folder of the data: HELPERS_DATA if set, otherwise data/ of this checkout.
+
+    A package that was installed without the repository has no data; what it caches goes to the user's cache folder.
+    """
+    if given := os.environ.get("HELPERS_DATA"):
+        return Path(given).expanduser()
+    if env.checkout():
+        return env.ROOT / "data"
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "helpers"
 
 
 def fetch(name, download=False):
@@ -71,6 +78,11 @@ def _manifest(folder):
     path = data_root() / folder / MANIFEST
     if not re.fullmatch(r"[\w-]+", folder) or not path.is_file():
         known = sorted(p.parent.name for p in data_root().glob(f"*/{MANIFEST}"))
+        if not known and not env.checkout():
+            raise FileNotFoundError(
+                f"data/{folder} comes with the repository, not with the installed package: clone the repository and "
+                "set HELPERS_DATA to its data folder; your own files and modules need none of it"
+            )
         raise ValueError(f"there is no data folder {folder!r} with a manifest, there is: {', '.join(known) or 'none'}")
     return json.loads(path.read_text(encoding="utf-8"))
 

@@ -57,6 +57,11 @@ def test_no_file_holds(pattern):
     assert not found, f"{FORBIDDEN[pattern]}: {found}"
 
 
+def test_one_module_decides_on_devices():
+    naming = [path.name for path in MODULES if "cu" + "da" in path.read_text(encoding="utf-8")]
+    assert naming == ["env.py"]
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_modules_stay_small(path):
     lines = len(path.read_text(encoding="utf-8").splitlines())

@@ -284,8 +284,11 @@ def test_confusion_writes_counts_and_row_shares():
         show.confusion([[1, 2], [3, 4]], ["a", "b", "c"])
 
 
-def test_save_writes_png_and_svg(tmp_path, monkeypatch):
-    monkeypatch.setattr(env, "ROOT", tmp_path)
+@pytest.mark.parametrize("checkout", [True, False])
+def test_save_writes_png_and_svg(tmp_path, monkeypatch, checkout):
+    monkeypatch.setattr(env, "ROOT", tmp_path if checkout else tmp_path / "site-packages")
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.chdir(tmp_path)  # where an installed package writes to
     path = show.save(show.grid(ramp()), "00_tiles")
     assert path == tmp_path / "figures" / "00_tiles.png" and Image.open(path).width == 720
     assert "<svg" in path.with_suffix(".svg").read_text()
