@@ -133,14 +133,14 @@ def _found(tails, asked, flow, z, map, resume):
     return found
 
 
-def activation_rates(flow, z, above=None, layers=None, map=map, resume=None):
-    """Measure the share of positions and images in which each unit is active.
+def activation_rates(flow, z, above=None, layers=None, map=map, resume=None, places=False):
+    """Measure the share of positions and images in which each unit is active: {layer: (U,)} in [0, 1].
 
-    above: {layer: (U,)} of thresholds, or None for 0 (the sign that the leaky ReLU keeps). layers: default all
-    that `above` has. Returns {layer: (U,)} in [0, 1]. Raises ValueError if `above` lacks a layer or a unit.
+    above: {layer: (U,)} of thresholds, or None for 0 (the sign that the leaky ReLU keeps). layers: default all that
+    `above` has. places: the share of images at each place, (U, H, W). ValueError if `above` lacks a layer or a unit.
     """
-    make = partial(_rates, _levels(flow, above, above if layers is None else layers))
-    return {layer: rate.value() for layer, rate in _gather(flow, z, make, map, resume).stats.items()}
+    found = _gather(flow, z, partial(_rates, _levels(flow, above, above if layers is None else layers)), map, resume)
+    return {layer: rate.by_position() if places else rate.value() for layer, rate in found.stats.items()}
 
 
 def unit_maxima(flow, z, layers=None, by="max", map=map, resume=None):

@@ -89,12 +89,6 @@ def test_drawing_towards_the_mean():
     assert study.spread([1, 2, 3, 4, 5, 6], 3) == [1, 3, 5] and study.spread([1, 2], 9) == [1, 2]
 
 
-def test_silent_neurons_lose_what_is_positive_and_nothing_else():
-    h = torch.tensor([[[[2.0, -1.0], [3.0, 0.5]]]])
-    chosen = torch.tensor([[[True, True], [False, False]]])
-    assert ways.Silent(chosen)(h).tolist() == [[[[0.0, -1.0], [3.0, 0.5]]]] and h[0, 0, 0, 0] == 2
-
-
 def test_rare_neurons_fire_in_few_images_but_in_some(small):
     found = study.Study.rare.func(small)
     assert list(found) == list(settings.RARE_LAYERS)

@@ -22,7 +22,7 @@ ORDER = (
     ("metrics", "rating", "labels"),
     ("classifier", "concepts"),
     ("corrections",),
-    ("gradcam", "units"),
+    ("gradcam", "units", "rare_units"),
     ("correct",),
     ("worlds",),
     ("churches", "domains"),

@@ -88,6 +88,19 @@ class Zero(Edit):
 
 
 @dataclass(frozen=True)
+class Silence(Edit):
+    """Set chosen neurons, units at places, to zero where they are active; what is negative stays."""
+
+    neurons: torch.Tensor  # (U, H, W) bool
+
+    def __call__(self, h):
+        if h.shape[1:] != self.neurons.shape:
+            got, expected = tuple(h.shape[1:]), tuple(self.neurons.shape)
+            raise ValueError(f"these neurons are of a layer {expected}, got a featuremap {got}: take its own layer's")
+        return _laid_out(h, torch.where(self.neurons.to(h.device) & (h > 0), 0.0, h))
+
+
+@dataclass(frozen=True)
 class Shift(Edit):
     """Take amount * mask * (difference + spread * (h - centre)) off the featuremap; see `correct.shift`."""
 
@@ -123,7 +136,12 @@ class Shift(Edit):
             if self.clamp is None:
                 above = torch.where(h.amin(dim=(1, 2, 3), keepdim=True) >= 0, above, shifted)
             shifted = torch.where(by == 0, h, above)
-        return torch.empty_like(h).copy_(shifted)  # in the memory layout of h, on which a convolution's rounding hangs
+        return _laid_out(h, shifted)
+
+
+def _laid_out(h, edited):
+    """Return an edit in the memory layout of h, on which a convolution's rounding hangs."""
+    return torch.empty_like(h).copy_(edited)
 
 
 def _lowered(masks, h):

@@ -4,7 +4,7 @@ import functools
 
 import torch
 
-from helpers import domains, evaluation, survey, units
+from helpers import domains, evaluation, rare_units, survey, units
 from tools.measure.evaluate.settings import LAYERS, LIT, POOL, RARE, RARE_LAYERS, REAL
 
 
@@ -95,8 +95,7 @@ class Study:
     @functools.cached_property
     def rare(self):
         """Neurons, one unit at one place, that fire in few images, but in some: {layer: bool (U, h, w)}."""
-        rates = {k: (h > 0).float().mean(dim=0) for k, h in self.flow.record(self.pool, RARE_LAYERS).items()}
-        return {layer: (rate > 0) & (rate <= RARE) for layer, rate in rates.items()}
+        return rare_units.rare(survey.activation_rates(self.flow, self.pool, layers=RARE_LAYERS, places=True), RARE)
 
     def corrected(self, ids, way, tuned=False, in_sample=False):
         """Sample ids under a way of correcting: a `ways.Way`."""

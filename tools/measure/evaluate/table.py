@@ -2,14 +2,14 @@
 
 import functools
 
-from helpers import domains, env, evaluation, metrics, units
+from helpers import domains, env, evaluation, metrics, rare_units, units
 from tools.measure.evaluate.grid import chosen
 from tools.measure.evaluate.portions import at_layer, state
 from tools.measure.evaluate.results import read
 from tools.measure.evaluate.rows import BEFORE, distances, line, lost_parts, measured, share, spanned
 from tools.measure.evaluate.settings import DRAWS, LAYER, LAYERS, PORTION, RESAMPLES, SCALE, STOP
 from tools.measure.evaluate.study import spread
-from tools.measure.evaluate.ways import Silent, Way, local, sequential, single, way
+from tools.measure.evaluate.ways import Way, local, sequential, single, way
 
 
 @functools.cache
@@ -31,7 +31,7 @@ def ways(study):
         "local, paper's setting": (local(study, STOP, PORTION), False),
         "local, tuned": (local(study, *near[:2]), True),
         "DS minus score on normals, tuned": (sequential(study.contrast, *mixed), True),
-        "rare neurons of layers 2, 4 and 6": (Way(lambda s, ids: {k: Silent(n) for k, n in study.rare.items()}), False),
+        "rare neurons of layers 2, 4 and 6": (Way(lambda s, ids: rare_units.ablate(study.rare)), False),
         "truncation, tuned": (way(study, "truncation", *drawn), True),
         "noise, moved as far as tuned": (way(study, "noise", *shaken), True),
     }

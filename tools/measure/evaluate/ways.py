@@ -1,7 +1,5 @@
 """The ways of correcting that are compared: functions of the scores, or noise on the latents."""
 
-import torch
-
 from helpers import correct, units
 from tools.measure.evaluate.settings import LAYER
 
@@ -21,16 +19,6 @@ class Towards:
 
     def __call__(self, h):
         return self.mean.to(h) + self.psi * (h - self.mean.to(h))
-
-
-class Silent:
-    """Set chosen neurons (U, h, w) to zero where they fire; what is negative stays."""
-
-    def __init__(self, neurons):
-        self.neurons = neurons
-
-    def __call__(self, h):
-        return torch.where(self.neurons.to(h.device) & (h > 0), 0.0, h)
 
 
 def sequential(scores, *setting, **options):
