@@ -12,6 +12,7 @@ import torch
 from tqdm.auto import tqdm
 
 import helpers
+from helpers import reading
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -105,7 +106,8 @@ def start(notebook, seed=0):
     """Seed torch, NumPy and random, set the figure style and print what the notebook runs on.
 
     notebook: its number or name, "03" or "03_defective_scores". Returns the torch.device.
-    Warns when the stored notebook was built with another version of the helpers.
+    Warns when the stored notebook was built with another version of the helpers. In a quick round, or with another
+    first cell, a line below each result that the text reads says which run the text speaks of.
     """
     seed_all(seed)
     torch.set_float32_matmul_precision("highest")
@@ -113,6 +115,8 @@ def start(notebook, seed=0):
 
     plt.rcParams.update(STYLE)
     _compare_versions(str(notebook))
+    for path in sorted((ROOT / "notebooks").glob(f"{notebook}*.ipynb"))[:1]:
+        reading.follow(path, smoke())
     size = "SMOKE on: small sizes, numbers mean little" if smoke() else "SMOKE off: full size"
     print(f"notebook {notebook} | helpers {helpers.__version__} | seed {seed} | {size}")
     print(f"torch {torch.__version__} | device {_named(device())} | CPU threads {torch.get_num_threads()}")

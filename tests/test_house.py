@@ -11,6 +11,7 @@ PACKAGE = env.ROOT / "helpers"
 ROOMS = sorted(p.parent.name for p in PACKAGE.glob("*/__init__.py"))
 # From the ground up: a module imports from earlier lines only, or from its own room.
 ORDER = (
+    ("reading",),
     ("env", "latents", "exercises"),
     ("networks",),
     ("pggan",),
