@@ -63,7 +63,7 @@ def lab(tmp_path_factory):
         server.wait(20)
 
 
-def _wait(address, server, log, seconds=60):
+def _wait(address, server, log, seconds=600):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and server.poll() is None:
         try:

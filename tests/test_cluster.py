@@ -15,7 +15,6 @@ from helpers.streaming import engines
 from tests.networks import Mortal, tiny_generator
 from tests.surveys import assert_same
 
-pytestmark = pytest.mark.timeout(240)
 EXTRAS = "cluster tests need: pip install -r requirements-cluster.txt"
 
 
@@ -34,9 +33,9 @@ def processes(tmp_path_factory):
 @pytest.fixture(scope="module")
 def ipyparallel_client():
     ipp = pytest.importorskip("ipyparallel", reason=EXTRAS)
-    options = {"controller_ip": "127.0.0.1", "engine_timeout": 150, "log_level": logging.ERROR}
+    options = {"controller_ip": "127.0.0.1", "engine_timeout": 600, "log_level": logging.ERROR}
     with ipp.Cluster(n=2, **options) as client:
-        client.wait_for_engines(2, timeout=150)
+        client.wait_for_engines(2, timeout=600)
         yield client
 
 
@@ -46,7 +45,7 @@ def dask_client():
     options = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, **options) as cluster,
-        distributed.Client(cluster, timeout=60) as client,
+        distributed.Client(cluster, timeout=600) as client,
     ):
         yield client
 

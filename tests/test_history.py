@@ -116,11 +116,17 @@ def test_an_action_waits_for_rest():
     assert seen == ["rest"]  # without a loop there is nobody to wait for
 
     async def typing():
+        loop = asyncio.get_running_loop()
+        now, passed = loop.time(), 0.0
+        loop.time = lambda: now + passed  # a clock of its own, so that a machine may be slow
         for _ in range(4):
             moved()
-            await asyncio.sleep(0.01)
+            passed += 0.01
+            await asyncio.sleep(0)
         during = len(seen)
-        await asyncio.sleep(0.8)
+        passed += 0.6
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
         return during
 
     assert asyncio.run(typing()) == 1 and len(seen) == 2

@@ -88,7 +88,7 @@ survey.survey(Flow(Layers(tiny_generator()), batch=8), latents(range(70), 9), re
 
 def test_a_survey_that_was_killed_goes_on_with_the_next_shard(flow, z, expected, computed, tmp_path):
     environment = os.environ | {"PYTHONPATH": str(env.ROOT), "FOLDER": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run([sys.executable, "-c", KILLED], env=environment, timeout=200, capture_output=True)
+    ended = subprocess.run([sys.executable, "-c", KILLED], env=environment, timeout=1500, capture_output=True)
     assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
     assert len(list(tmp_path.glob("images-*"))) == 2 < len(list(tmp_path.iterdir()))
     with warnings.catch_warnings(action="error"):

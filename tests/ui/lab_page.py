@@ -57,7 +57,7 @@ class Lab:
         body = json.dumps(content).encode()
         request = urllib.request.Request(f"{self.address}/{urllib.parse.quote(path)}", body, method="PUT")
         request.add_header("Content-Type", "application/json")
-        urllib.request.urlopen(request, timeout=20).close()
+        urllib.request.urlopen(request, timeout=300).close()
 
     def write(self, name, cells):
         """Put a notebook with these code cells on the server."""
@@ -75,7 +75,7 @@ class Lab:
 
     def idle(self):
         """Wait until the kernel has nothing to do."""
-        self.page.get_by_text("| Idle").wait_for(timeout=60_000)
+        self.page.get_by_text("| Idle").wait_for()
 
     def menu(self, *names):
         """Choose from the menu bar."""
