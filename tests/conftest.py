@@ -17,6 +17,7 @@ _own = tempfile.TemporaryDirectory(prefix="helpers-tests-")
 os.environ |= {"HELPERS_PROGRESS": "0", "HELPERS_CACHE": _own.name, "MPLBACKEND": "Agg"}
 
 from helpers import env  # noqa: E402
+from tools.build import working_copy  # noqa: E402
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
@@ -38,12 +39,13 @@ def device(request, monkeypatch):
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory):
-    """Base address of a live JupyterLab with a copy of notebooks/ (Lab saves by itself), its kernels in smoke size."""
+    """Base address of a live JupyterLab on a working copy, as `make lab` opens one, its kernels in smoke size."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     own = tmp_path_factory.mktemp("lab")
-    shutil.copytree(env.ROOT / "notebooks", own / "root" / "notebooks")
+    (own / "root").mkdir()
+    working_copy.refresh(own / "root" / "notebooks")
     folders = ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR", "LAB_WORKSPACES_DIR", "LAB_SETTINGS_DIR")
     folders = {f"JUPYTER{'' if name.startswith('LAB') else '_'}{name}": str(own / name) for name in folders}
     kernels = {"SMOKE": "1", "IPYTHONDIR": str(own / "ipython"), "PYTHONPATH": str(env.ROOT)}

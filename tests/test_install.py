@@ -45,7 +45,7 @@ def site(built, tmp_path_factory):
 def run(command, folder, **variables):
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("HELPERS_", "PYTHONPATH"))}
     done = subprocess.run(
-        command, cwd=folder, env=environment | variables, capture_output=True, text=True, timeout=200, check=False
+        command, cwd=folder, env=environment | variables, capture_output=True, text=True, timeout=1500, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

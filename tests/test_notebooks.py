@@ -111,7 +111,7 @@ def test_build_keeps_what_a_reader_sees(built):
 
 def test_build_measures(built_once):
     row = json.loads((built_once.parent / "times.json").read_text())["01_small"]
-    assert 0 < row["seconds"] < 100 and 20 < row["peak_mb"] < 2000
+    assert row["seconds"] > 0 and row["quick_seconds"] > 0 and 20 < row["peak_mb"] < 2000
     assert row["cores"] >= 1 and row["processor"] and row["images_per_s"] == 400
 
 

@@ -42,7 +42,7 @@ def server(tmp_path_factory):
     command += ["--IdentityProvider.token=", "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True"]
     command += [f"--ServerApp.root_dir={own / 'root'}"]
     environment = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"} | folders | kernels
-    address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
+    address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 600
     with (own / "log").open("w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
@@ -62,14 +62,14 @@ def server(tmp_path_factory):
 def test_a_widget_moves_in_notebook_7(server, page):
     from playwright.sync_api import expect
 
-    expect.set_options(timeout=20_000)
+    expect.set_options(timeout=300_000)
     notebook = Lab(server, page)
     notebook.write("masks.ipynb", [WORLD, MASKS])
     page.goto(f"{server}/notebooks/masks.ipynb")
-    page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").first.wait_for(timeout=60_000)
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").first.wait_for(timeout=300_000)
     notebook.menu("Run", "Run All Cells")
     view = View(page, 1)
-    expect(view.cell.locator("img.jupyter-widgets")).to_be_visible(timeout=60_000)
+    expect(view.cell.locator("img.jupyter-widgets")).to_be_visible(timeout=300_000)
     before = view.picture()
     view.enter("level", "0.9")
     expect(view.text("from level 0.90 up")).to_be_visible()

@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import nbformat
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
@@ -13,10 +14,10 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-from helpers import env
 from tools.build import notebook_rules as rules
 
 FAILURES = CellExecutionError, CellTimeoutError, DeadKernelError
+CHECKOUT = Path(__file__).resolve().parents[2]
 HANGS = 3600  # seconds: the slowest cell takes less than one minute on our processor, a machine may be far slower
 PEAK = """
 try:
@@ -45,7 +46,7 @@ def kernel(nb, timeout=HANGS, **settings):
     bars, with a configuration folder of its own; what its cells show lands in `nb`.
     """
     with tempfile.TemporaryDirectory() as own:
-        paths = os.pathsep.join(filter(None, (str(env.ROOT), os.environ.get("PYTHONPATH"))))
+        paths = os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH"))))
         inherited = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
         fixed = {"HELPERS_PROGRESS": "0", "IPYTHONDIR": own, "PYTHONPATH": paths}
         manager = AsyncKernelManager(kernel_spec_manager=ThisPython(), kernel_name="python3")
@@ -83,6 +84,11 @@ def ask(client, source):
 def peak_bytes(client):
     """Return the most memory that a kernel ever held, in bytes."""
     return int(ask(client, PEAK))
+
+
+def describe_figures(client):
+    """Let a kernel store, with each figure that its cells show from now on, the numbers in it as plain text."""
+    ask(client, "from tools.build import drawn; drawn.start()")
 
 
 def count_images(client):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from helpers import env
 from helpers.exercises import RIGHT, UNSOLVED, WRONG
+from tools.build import stated
 
 FOLDER = env.ROOT / "notebooks"
 BUDGET = 500_000  # bytes of a stored notebook
@@ -147,6 +148,7 @@ def figure_file(path):
 def problems(nb, path, every):
     """List what is wrong with a stored notebook, one sentence each; an empty list means it may be committed."""
     found = [*_shape(nb), *_first_screen(nb, path), *_links(nb, path, every), *_outputs(nb)]
+    found += stated.problems(nb, path, every)
     try:
         exercises(nb)
     except ValueError as error:

@@ -1,13 +1,14 @@
 """Build, check and run the notebooks: python -m tools.build.notebooks build|verify|links|run [NAME ...].
 
 build   execute at full size in a clean kernel with an empty cache, clean, store outputs, measure time and memory
-verify  check that the stored notebooks are fresh, clean and within their budgets
+verify  check that the stored notebooks are fresh, clean, within their budgets, and show the numbers they state
 links   write the links between the notebooks
 run     execute into executed/ as pages to read in a browser; the stored notebooks stay as they are
 NAME is the beginning of a notebook's name, such as 03; without it, all are meant.
 """
 
 import argparse
+import copy
 import logging
 import os
 import re
@@ -22,7 +23,7 @@ from tqdm import tqdm
 from helpers import env
 from tools.build import notebook_rules as rules
 from tools.build import times
-from tools.build.kernels import FAILURES, execute, kernel, peak_bytes, widget_errors
+from tools.build.kernels import FAILURES, describe_figures, execute, kernel, peak_bytes, widget_errors
 from tools.build.storing import clean, shrink
 
 PAGES = env.ROOT / "executed"
@@ -36,11 +37,15 @@ def build(names):
         nb = nbformat.read(path, as_version=4)
         rules.set_links(nb, rules.link_line(path, every))
         rules.set_map(nb, every)
-        with tempfile.TemporaryDirectory() as cache:
+        quick = copy.deepcopy(nb)
+        with tempfile.TemporaryDirectory() as cache, tempfile.TemporaryDirectory() as other:
             try:
                 with kernel(nb, HELPERS_CACHE=cache, SMOKE="0") as client:
+                    describe_figures(client)
                     seconds, peak = execute(client, nb), peak_bytes(client)
                     hidden = widget_errors(client, nb)
+                with kernel(quick, HELPERS_CACHE=other, SMOKE="1") as client:
+                    quick_seconds = execute(client, quick)
             except FAILURES as error:
                 hidden = [str(error)]
             if hidden:
@@ -50,7 +55,7 @@ def build(names):
             root, home = str(env.ROOT), str(Path.home())
             clean(nb, {cache: "data/cache", root + os.sep: "", root: ".", home + os.sep: "~/"})
         shrink(nb)
-        row = {"seconds": round(seconds, 1), "peak_mb": round(peak / 2**20)}
+        row = {"seconds": round(seconds, 1), "quick_seconds": round(quick_seconds, 1), "peak_mb": round(peak / 2**20)}
         times.record(path.stem, row)
         times.set_header(nb, path.stem)
         nbformat.write(nb, path)
@@ -93,7 +98,7 @@ def run(names):
     began, failures, pages, guesses = time.time(), 0, [], times.estimates(names)
     known = [seconds for seconds in guesses.values() if seconds is not None]
     if known:
-        print(f"{len(guesses)} notebooks, about {sum(known) / 60:.0f} minutes on this machine", flush=True)
+        print(f"{len(guesses)} notebooks, about {times.together(sum(known))} on this machine", flush=True)
     bar = tqdm(total=round(sum(known)) if known else len(guesses), unit="s" if known else "notebook", leave=False)
     for path in rules.paths(names):
         nb, guess = nbformat.read(path, as_version=4), guesses[path.stem]

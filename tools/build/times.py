@@ -55,11 +55,13 @@ def speed():
 
 
 def expected(name, here):
-    """Tell about how many seconds a notebook takes on a machine that generates `here` images a second, or None."""
+    """Tell about how many seconds a notebook takes on a machine that generates `here` images a second, or None.
+
+    With SMOKE=1, how many its quick round takes.
+    """
     row = stored().get(name, {})
-    if "images_per_s" not in row or env.smoke():
-        return None
-    return row["seconds"] * row["images_per_s"] / here
+    seconds = row.get("quick_seconds" if env.smoke() else "seconds")
+    return seconds * row["images_per_s"] / here if seconds and "images_per_s" in row else None
 
 
 def written(seconds):
@@ -68,10 +70,15 @@ def written(seconds):
     return f"{max(step, -(-int(seconds + 0.5) // step) * step)} s"
 
 
+def together(seconds):
+    """Write the seconds of all notebooks as people do, from two minutes on in minutes."""
+    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else written(seconds)
+
+
 def where(row):
     """Say on what a time was measured."""
     device = "" if row["device"] == "cpu" else f" and a GPU ({row['device']})"
-    return f"{row['cores']} core{'s' * (row['cores'] > 1)} of an {row['processor']}{device}"
+    return f"{row['cores']} core{'s' * (row['cores'] > 1)} ({row['processor']}){device}"
 
 
 def set_header(nb, name):
@@ -98,5 +105,5 @@ def write_readme():
 
 def estimates(names=()):
     """Measure this machine and return {notebook: expected seconds or None} of the notebooks named."""
-    here = 0.0 if env.smoke() else speed()
+    here = speed()
     return {path.stem: expected(path.stem, here) for path in rules.paths(names)}
