@@ -24,6 +24,7 @@ ORDER = (
     ("classifier", "concepts"),
     ("corrections",),
     ("gradcam", "units", "rare_units"),
+    ("dissection",),
     ("correct",),
     ("worlds",),
     ("churches", "domains"),
