@@ -59,7 +59,7 @@ def test_what_nothing_shows_is_found(sentence, text, number):
 @pytest.mark.parametrize(
     "text",
     [
-        "In 3 of 9 layers.",
+        "In 3 of 9 layers (12 minutes), with 95 % bootstrap intervals.",
         "See notebook 77, notebooks 60 to 65, section 12 and Figure 15b (Karras et al. 2018).",
         "At 16x16 and 32 x 32 of `x[123]` with $\\tau = 0.005$ and 10^-3 in StyleGAN2-128.",
         "| Time | 110 s |\n|---|---|",
@@ -97,7 +97,7 @@ def test_a_comment_that_excuses_nothing_is_found(text, excused):
 def test_what_another_notebook_shows_may_be_stated_where_it_is_named(tmp_path):
     other = tmp_path / "03_scores.ipynb"
     nbformat.write(notebook("", "11.8"), other)
-    for named in ("notebook 03", "[scores](03_scores.ipynb)", "notebooks 01 to 03"):
+    for named in ("notebook 03", "Notebook 03", "[scores](03_scores.ipynb)", "notebooks 01 to 03"):
         assert found(notebook(f"As in {named}: 11.8."), [HERE, other]) == []
     assert len(found(notebook("As in notebook 04: 11.8."), [HERE, other])) == 1
 

@@ -21,19 +21,25 @@ def described(figure):
 
 
 def _parts(ax):
+    from matplotlib.collections import QuadMesh
+
     written = [ax.get_title(loc="left"), ax.get_title(), *(text.get_text() for text in ax.texts)]
     yield from filter(None, (" ".join(text.split()) for text in written))
     if not ax.axison:  # a sheet of pictures
         return
     legend = ax.get_legend()
-    yield from (text.get_text() for text in (legend.get_texts() if legend else ()))
+    named = [*ax.get_xticklabels(), *ax.get_yticklabels(), *(legend.get_texts() if legend else ())]
+    said = [text.get_text() for text in named]
+    yield from (text for text in said if any(map(str.isalpha, text)))  # names, not the numbers of a scale
     for line in ax.lines:
         yield from _values(line.get_xydata())
     for bar in ax.patches:
         if hasattr(bar, "get_width"):
             yield from _values([(bar.get_width(), bar.get_height())])
     for collection in ax.collections:
-        if hasattr(collection, "get_offsets") and len(collection.get_offsets()) > 1:
+        if isinstance(collection, QuadMesh):  # the fields of a table, with their numbers written in
+            continue
+        if len(collection.get_offsets()) > 1:
             yield from _values(collection.get_offsets())
         elif len(collection.get_paths()) <= MOST:  # bands and intervals
             for path in collection.get_paths():

@@ -6,8 +6,8 @@ what a cell quotes from a data card in that. For all others a comment, which no 
 
     <!-- stated: 117.9 113.1: the paper's Table 4 -->
 
-Not looked at: whole numbers below 10 (but percentages), code, formulas, tables, headings, folded answers, and the
-numbers of notebooks, sections, figures, tables, layers and years.
+Not looked at: whole numbers below 10 (but percentages), code, formulas, tables, headings, folded answers, minutes, the
+level of intervals, and the numbers of notebooks, sections, figures, tables, layers and years.
 """
 
 import re
@@ -37,6 +37,8 @@ SKIPPED = (
     r"\[\d\d(?: [a-z ]+)?\]?(?=\s|[,.;:)]|$)",
     r"\((?:[^()]* )?(?:19|20)\d\d\)",
     r"\d+ ?[x×] ?\d+",
+    r"\b\d+ minutes\b",
+    r"\b95 %(?= (?:\w+ )?(?:interval|confidence))",
 )
 
 
@@ -117,7 +119,7 @@ def _elsewhere(source, path, every):
     """The numbers shown by the other notebooks that a cell names, and by the data cards if it names them."""
     found = set()
     named = set(re.findall(r"\b(\d\d)_\w+\.ipynb", "\n".join(t for t in source.split("\n") if "navigation" not in t)))
-    for first, last in re.findall(r"\bnotebooks? \[?(\d\d)(?:\D{1,40}? (\d\d)\b)?", source):
+    for first, last in re.findall(r"\bnotebooks? \[?(\d\d)(?:\D{1,40}? (\d\d)\b)?", source, re.I):
         named |= {first, last}
     for other in every:
         if other != path and other.name[:2] in named:
