@@ -91,7 +91,14 @@ def test_a_comment_with_a_reason_excuses_what_it_lists_and_no_more():
 @pytest.mark.parametrize(("text", "excused"), [("It is 12.", "13"), ("It is 7.", "7")])
 def test_a_comment_that_excuses_nothing_is_found(text, excused):
     nb = notebook(f"{text}\n\n<!-- stated: {excused}: no reason -->", "12")
-    assert found(nb) == [f"cell 2 excuses {excused}, which needs no excuse: take it out of the comment"]
+    assert found(nb) == [f"cell 2 excuses {excused}, which it does not state: take it out of the comment"]
+
+
+def test_a_comment_names_no_other_source(tmp_path):
+    other = tmp_path / "03_scores.ipynb"
+    nbformat.write(notebook("", "11.8"), other)
+    nb = notebook("It is 11.8, and 5.1.\n\n<!-- stated: 5.1: as in notebook 03 -->")
+    assert [problem[:18] for problem in found(nb, [HERE, other])] == ["cell 2 states 11.8"]
 
 
 def test_what_another_notebook_shows_may_be_stated_where_it_is_named(tmp_path):

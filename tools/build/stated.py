@@ -88,7 +88,7 @@ def gives(value, number):
 
 
 def problems(nb, path, every):
-    """List the numbers in sentences that nothing shows, and the comments that are not needed, one sentence each.
+    """List the numbers in sentences that nothing shows, and what comments excuse in vain, one sentence each.
 
     every: the paths of all notebooks. Where figures were stored without their numbers nothing is said.
     """
@@ -101,14 +101,15 @@ def problems(nb, path, every):
     for i, cell in enumerate(nb.cells):
         if cell.cell_type != "markdown" or blind:
             continue
-        known = own | _elsewhere(cell.source, path, every)
+        known = own | _elsewhere(COMMENT.sub("", cell.source), path, every)
         excused = {text for found in COMMENT.finditer(cell.source) for text in re.findall(DIGITS, found[1])}
-        stated = [number for number in numbers(cell.source) if not _set(settings, number)]
-        lacking = {number.text for number in stated if not any(gives(value, number) for value in known)}
+        stated = numbers(cell.source)
+        unset = [number for number in stated if not _set(settings, number)]
+        lacking = {number.text for number in unset if not any(gives(value, number) for value in known)}
         for text in sorted(lacking - excused):
             yield f"cell {i} states {text}, which nothing shows: correct it, or say why: <!-- stated: {text}: ... -->"
-        for text in sorted(excused - lacking):
-            yield f"cell {i} excuses {text}, which needs no excuse: take it out of the comment"
+        for text in sorted(excused - {number.text for number in stated}):
+            yield f"cell {i} excuses {text}, which it does not state: take it out of the comment"
 
 
 def _set(settings, number):
