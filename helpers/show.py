@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from helpers import env
+from helpers.interface.pages import unit_pages
 from helpers.interface.pictures import (
     ARTIFACT,
     COLOURS,
@@ -26,7 +27,7 @@ from helpers.interface.pictures import (
 
 __all__ = (  # the colours, and what makes pictures for widgets, are offered here as well
     ["ARTIFACT", "COLOURS", "GREY", "NORMAL", "REAL", "SELECTED", "figure", "png", "tiles", "tint"]
-    + ["bars", "compare", "confusion", "curve", "grid", "heatmap", "histogram", "maps", "overlay", "save"]
+    + ["bars", "compare", "confusion", "curve", "grid", "heatmap", "histogram", "maps", "overlay", "save", "unit_pages"]
 )
 
 _OTHERS = ("#E69F00", "#56B4E9", "#000000", NORMAL, ARTIFACT, REAL, SELECTED)  # for names without a fixed colour

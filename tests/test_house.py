@@ -25,6 +25,7 @@ ORDER = (
     ("corrections",),
     ("gradcam", "units", "rare_units"),
     ("dissection",),
+    ("causal",),
     ("correct",),
     ("worlds",),
     ("churches", "domains"),

@@ -144,6 +144,25 @@ def _laid_out(h, edited):
     return torch.empty_like(h).copy_(edited)
 
 
+@dataclass(frozen=True)
+class Blend(Edit):
+    """Replace units by values where a mask says so: h (1 - alpha mask) + value alpha mask; see `causal`."""
+
+    alpha: torch.Tensor  # (U,) in [0, 1]
+    values: torch.Tensor  # (U,)
+    masks: torch.Tensor | None = None  # (N, H, W) in [0, 1]; None: everywhere
+
+    def own(self):
+        """See `Edit`."""
+        return {} if self.masks is None else {"masks": self.masks}
+
+    def __call__(self, h):
+        self.check(h, len(self.alpha))
+        a = self.alpha.to(h)[:, None, None]
+        a = a if self.masks is None else a * _lowered(self.masks, h)
+        return torch.where(a == 0, h, h * (1 - a) + self.values.to(h)[:, None, None] * a)
+
+
 def _lowered(masks, h):
     """Average masks (N, H, W) down to the places of a featuremap: (N, 1, h, w)."""
     return F.adaptive_avg_pool2d(masks[:, None].to(h), h.shape[-2:])

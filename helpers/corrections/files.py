@@ -5,10 +5,10 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from helpers import store
-from helpers.corrections.edits import Edits, LocalScale, Scale, Shift, Silence, Zero
+from helpers.corrections.edits import Blend, Edits, LocalScale, Scale, Shift, Silence, Zero
 from helpers.streaming import partials
 
-KINDS = {kind.__name__: kind for kind in (Scale, LocalScale, Zero, Shift, Silence)}
+KINDS = {kind.__name__: kind for kind in (Scale, LocalScale, Zero, Shift, Silence, Blend)}
 WHAT = "edits of the suite"
 
 
