@@ -3,7 +3,7 @@
 from helpers import rare_units, survey
 from tools.measure.planted.finding import precisions
 from tools.measure.planted.settings import LABELS, LAYERS, Row
-from tools.measure.planted.shared import SHARED, Images, attempts
+from tools.measure.planted.shared import Images, attempts
 from tools.measure.planted.shifting import differences, scored
 
 
@@ -14,13 +14,17 @@ def measure(condition):
     rows = [Row("planting", "refused", refused)]
     if planting is None:
         return rows
-    rates = survey.activation_rates(planting.flow, SHARED["rank"], layers=LAYERS, places=True)
-    scores = {("places where it is rare", 0): rare_units.unit_shares(rare_units.rare(rates))}
-    rank = Images(planting, "rank")
-    for labels in LABELS:
-        found = scored(differences(planting.flow, rank, labels))
-        scores |= {(name, labels): score for name, score in found.items()}
-    for (name, labels), score in scores.items():
+    for (name, labels), score in rankings(planting.flow, Images(planting, "rank")).items():
         for scope, value in precisions(score, planting.units, layer).items():
             rows.append(Row("finding", "average precision", value, name, "", labels, scope))
     return rows
+
+
+def rankings(flow, rank):
+    """Score all units by every way: {(its name, labels used): scores}."""
+    rates = survey.activation_rates(flow, rank.z, layers=LAYERS, places=True)
+    scores = {("places where it is rare", 0): rare_units.unit_shares(rare_units.rare(rates))}
+    for labels in LABELS:
+        found = scored(differences(flow, rank, labels))
+        scores |= {(name, labels): score for name, score in found.items()}
+    return scores
