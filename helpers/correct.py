@@ -147,17 +147,18 @@ def layer_after_layer(flow, z_artifacts, z_normals, layers, amount=1.0, normals=
     return found
 
 
-def smallest_amount(flow, z, differences, judge, grid=AMOUNTS, every=False, **options):
+def smallest_amount(flow, z, differences, judge, grid=AMOUNTS, every=False, margin=0.0, **options):
     """Find the smallest amount of a shift at which a judge calls each image normal -> (amounts (N,), said (N, G)).
 
     judge: a function of images (B, C, R, R), clamped to [-1, 1], -> scores (B,), below 0 for normal. grid: rising
     amounts from 0 on; an image that is called normal at none gets the one with the lowest score. every: let the judge
     see all amounts, not only those up to the first one that satisfies it; `said` is NaN where it did not look.
+    margin: how far below 0 the score of a shifted image must fall; one that is below 0 untouched is left alone.
     options: of `shift`. Layers up to the first one shifted are computed once. Hand the amounts to `shift`.
     Raises ValueError for another grid, scores of another shape or NaN, and as `shift` does. Explained in notebook 06.
     """
     edits = shift(differences, torch.ones(len(z)), **options)
-    return amounts.smallest_amount(flow, z, edits, judge, grid, every)
+    return amounts.smallest_amount(flow, z, edits, judge, grid, every, margin)
 
 
 def selected(scores, layers, portion=0.2):

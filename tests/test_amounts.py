@@ -132,6 +132,27 @@ def test_a_latent_step_obeys_the_same_rule(flow, z):
     close(flow.generate(direction.step(z, chosen)), torch.cat([draw(a)[i : i + 1] for i, a in enumerate(chosen)]))
 
 
+def test_a_margin_asks_more_of_shifted_images_only(flow, z, found):
+    def draw(a):
+        return flow.generate(z, correct.shift(found, a))
+
+    level = halfway(draw, GRID)
+    _, said = naive(draw, GRID, Judge(level))
+    margin = float(said.abs().median())
+    enough = said < torch.tensor([0.0, *[-margin] * (len(GRID) - 1)])
+    expected = torch.where(enough.any(dim=1), enough.float().argmax(dim=1), said.argmin(dim=1))
+    chosen, heard = correct.smallest_amount(flow, z, found, Judge(level), GRID, margin=margin)
+    assert torch.equal(chosen, torch.tensor(GRID)[expected])
+    fine = said[:, 0] < 0
+    assert fine.any() and not chosen[fine].any()  # what is called normal already is left alone
+    for call in (
+        lambda: correct.smallest_amount(flow, z, found, Judge(0), margin=-1),
+        lambda: correct.smallest_step(flow, z, correct.latent_direction(z, z + 1), Judge(0), margin=float("nan")),
+    ):
+        with pytest.raises(ValueError, match="margin is how far below 0"):
+            call()
+
+
 def test_bad_judges_and_grids_are_refused(flow, z, found):
     for judge in (
         lambda x: torch.zeros(len(x), 2),
@@ -197,3 +218,23 @@ def test_a_defect_of_one_size_needs_the_amount_of_that_size():
     d[1][0] = 0.4
     found = correct.smallest_amount(flow, broken.flatten(1), d, lambda x: x.mean(dim=(1, 2, 3)) - 0.01)
     assert found.amounts.tolist() == (sizes / 0.4).tolist()
+
+
+def test_a_margin_asks_for_more_of_a_defect_to_go():
+    flow, broken = Flow(Canvas(2, 2)), torch.zeros(3, 2, 2, 2)
+    broken[:, 0] = torch.tensor([-0.1, 0.11, 0.41])[:, None, None]
+    d = {1: torch.zeros(2, 2, 2)}
+    d[1][0] = 0.4
+
+    def judge(x):
+        return x.mean(dim=(1, 2, 3))
+
+    blank = float(judge(flow.generate(torch.zeros(1, 8))))
+    score = judge(flow.generate(broken.flatten(1))) - blank
+    assert (score[0] < 0) and (score[1:] > 0).all()
+    found = [
+        correct.smallest_amount(flow, broken.flatten(1), d, lambda x: judge(x) - blank, margin=margin).amounts
+        for margin in (0, float(-score[0]))
+    ]
+    assert found[0].tolist() == [0, 0.5, 1.25]
+    assert found[1].tolist()[0] == 0 and (found[1] > found[0]).tolist() == [False, True, True]

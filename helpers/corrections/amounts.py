@@ -64,28 +64,28 @@ def latent_direction(z_artifacts, z_normals, l2=0.1):
     return Direction(F.normalize(weight.detach(), dim=0).float())
 
 
-def smallest_amount(flow, z, edits, judge, grid=AMOUNTS, every=False):
+def smallest_amount(flow, z, edits, judge, grid=AMOUNTS, every=False, margin=0.0):
     """See `correct.smallest_amount`; edits: of `Shift`s with an amount per image."""
     if not edits:
         raise ValueError("got differences of no layer, pass those of at least one: see units.differences")
-    grid, first, parts = checked_grid(grid), min(edits), []
+    grid, first, parts = checked_grid(grid, margin), min(edits), []
     for rows in batches(torch.arange(len(z)), CHUNK):
         state, own = flow.state(z[rows], first), {k: edit.take(rows, len(z)) for k, edit in edits.items()}
-        parts.append(_search(_Drawn(flow, state, own), judge, len(rows), grid, every))
+        parts.append(_search(_Drawn(flow, state, own), judge, len(rows), grid, every, margin))
     return Smallest(*map(torch.cat, zip(*parts)))
 
 
-def smallest_step(flow, z, direction, judge, grid=AMOUNTS, every=False):
+def smallest_step(flow, z, direction, judge, grid=AMOUNTS, every=False, margin=0.0):
     """Find the smallest step against a latent direction after which an image is called normal -> Smallest.
 
     direction: a `Direction`. Other arguments and errors as in `correct.smallest_amount`. Explained in notebook 06.
     """
-    grid = checked_grid(grid)
+    grid = checked_grid(grid, margin)
 
     def draw(z):
         return lambda rows, amount: flow.generate(direction.step(z[rows], amount))
 
-    parts = [_search(draw(part), judge, len(part), grid, every) for part in batches(z, CHUNK)]
+    parts = [_search(draw(part), judge, len(part), grid, every, margin) for part in batches(z, CHUNK)]
     return Smallest(*map(torch.cat, zip(*parts)))
 
 
@@ -102,7 +102,9 @@ class _Drawn:
         return self.flow.resume(State(self.state.layer, h, extras), edits)
 
 
-def _search(draw, judge, count, grid, every):
+def _search(draw, judge, count, grid, every, margin):
+    # Untouched images need no margin: what is called normal already is left alone.
+    enough = -margin * (torch.tensor(grid) > 0).float()
     said, left = torch.full((count, len(grid)), torch.nan), torch.arange(count)
     for column, amount in enumerate(grid):
         scores = torch.as_tensor(judge(draw(left, amount).clamp(-1, 1))).float().cpu()
@@ -111,17 +113,19 @@ def _search(draw, judge, count, grid, every):
             raise ValueError(f"the judge must give one score for each of {len(left)} images, got {got}")
         said[left, column] = scores
         if not every:
-            left = left[scores >= 0]
+            left = left[scores >= enough[column]]
             if not len(left):
                 break
-    met = said < 0
+    met = said < enough
     best = torch.where(said.isnan(), torch.inf, said).argmin(dim=1)
     found = torch.where(met.any(dim=1), met.float().argmax(dim=1), best)
     return torch.tensor(grid, dtype=torch.float32)[found], said
 
 
-def checked_grid(grid):
-    """Return amounts as floats; raises ValueError unless they rise from 0."""
+def checked_grid(grid, margin=0.0):
+    """Return amounts as floats; raises ValueError unless they rise from 0, and for a margin below 0."""
+    if not 0 <= margin < float("inf"):
+        raise ValueError(f"margin is how far below 0 the judge's score must fall, 0 or more, got {margin}")
     grid = [float(amount) for amount in grid]
     if grid[:1] != [0] or any(not a < b for a, b in zip(grid, grid[1:])):
         raise ValueError(f"grid must be rising amounts from 0 on, got {grid}")

@@ -1,0 +1,32 @@
+"""Lay corrected pictures out for blind raters."""
+
+import torch
+
+from helpers import domains
+from tools.label import picture_sheets
+from tools.measure.corrections.ways import SMALLEST, VOTED
+
+ARTIFACTS, NORMALS = 200, 100  # pictures of each that raters see
+
+
+def sheets(study, out, keys, seed=3):
+    """Write the sheets of single pictures and of pairs, and their keys."""
+    artifacts, normals = study.domain.split(domains.TEST)
+    artifacts, normals = artifacts[:ARTIFACTS], normals[:NORMALS]
+    ways, amounts = study.ways, {}
+
+    def smallest(ids):
+        missing = [i for i in ids if i not in amounts]
+        if missing:
+            amounts.update(zip(missing, study.amounts(missing).tolist()))
+        return study.shifted(ids, torch.tensor([amounts[i] for i in ids]))
+
+    ways = {name: ways[name] for name in VOTED} | {SMALLEST: smallest}
+    shown = [(i, name) for name in VOTED for i in artifacts]
+    shown += [(i, name) for name in ("original", SMALLEST) for i in normals]
+    keys.mkdir(parents=True, exist_ok=True)
+    picture_sheets.make_pictures(out / "pictures", keys / "pictures.csv", ways, shown, seed)
+    pairs = [(i, SMALLEST) for i in artifacts]
+    picture_sheets.make_pairs(
+        out / "pairs", keys / "pairs.csv", ways["original"], {SMALLEST: ways[SMALLEST]}, pairs, seed
+    )
