@@ -4,7 +4,7 @@ import torch
 
 from helpers import domains
 from tools.label import picture_sheets
-from tools.measure.corrections.ways import SMALLEST, VOTED
+from tools.measure.corrections.ways import SURE, VOTED
 
 ARTIFACTS, NORMALS = 200, 100  # pictures of each that raters see
 
@@ -18,15 +18,13 @@ def sheets(study, out, keys, seed=3):
     def smallest(ids):
         missing = [i for i in ids if i not in amounts]
         if missing:
-            amounts.update(zip(missing, study.amounts(missing).tolist()))
+            amounts.update(zip(missing, study.amounts(missing, all=True).tolist()))
         return study.shifted(ids, torch.tensor([amounts[i] for i in ids]))
 
-    ways = {name: ways[name] for name in VOTED} | {SMALLEST: smallest}
+    ways = {name: ways[name] for name in VOTED} | {SURE: smallest}
     shown = [(i, name) for name in VOTED for i in artifacts]
-    shown += [(i, name) for name in ("original", SMALLEST) for i in normals]
+    shown += [(i, name) for name in ("original", SURE) for i in normals]
     keys.mkdir(parents=True, exist_ok=True)
     picture_sheets.make_pictures(out / "pictures", keys / "pictures.csv", ways, shown, seed)
-    pairs = [(i, SMALLEST) for i in artifacts]
-    picture_sheets.make_pairs(
-        out / "pairs", keys / "pairs.csv", ways["original"], {SMALLEST: ways[SMALLEST]}, pairs, seed
-    )
+    pairs = [(i, SURE) for i in artifacts]
+    picture_sheets.make_pairs(out / "pairs", keys / "pairs.csv", ways["original"], {SURE: ways[SURE]}, pairs, seed)

@@ -12,8 +12,9 @@ from helpers import classifier, correct, domains, evaluation, metrics, survey, u
 
 GRID, STEPS = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3), (0, 0.5, 1, 1.5, 2, 2.5, 3, 4)
 NOISES = tuple(k / 10 for k in range(11))  # shares of a latent that noise takes the place of
-SMALLEST = "shift, smallest amount"
-VOTED = ("original", "damping, tuned", "shift", SMALLEST, "latent direction, smallest")
+SMALLEST, STEP = "shift, smallest amount", "latent direction, smallest"
+SURE, SURE_STEP = f"{SMALLEST}, all", f"{STEP}, all"  # where those that are called normal already must reach the margin
+VOTED = ("original", "damping, tuned", "shift", SURE, SURE_STEP)
 
 
 class Setting(NamedTuple):
@@ -79,20 +80,30 @@ class Study:
         """Score images by the classifier, below 0 for those that it calls normal."""
         return classifier.artifact_score(self.head, self.domain.backbone.pooled(images))
 
-    def amounts(self, ids):
-        """Search the smallest amount of the shift for each image."""
-        z, options = self.domain.latents(ids), {"how": self.setting.how, "margin": self.setting.margin}
-        return correct.smallest_amount(self.domain.flow, z, self.difference, self.judge, GRID, **options).amounts
+    def sure(self, images):
+        """Score images as `judge` does, a margin higher."""
+        return self.judge(images) + self.setting.margin
 
-    def steps(self, ids):
+    def amounts(self, ids, all=False):
+        """Search the smallest amount of the shift for each image; all: of all, not only those called artifacts."""
+        options = {"how": self.setting.how} | ({"judge": self.sure} if all else self.rule)
+        return correct.smallest_amount(
+            self.domain.flow, self.domain.latents(ids), self.difference, grid=GRID, **options
+        ).amounts
+
+    def steps(self, ids, all=False):
         """Search the smallest step against the latent direction for each image."""
-        z, margin = self.domain.latents(ids), self.setting.margin
-        return correct.smallest_step(self.domain.flow, z, self.direction, self.judge, STEPS, margin=margin).amounts
+        options, z = {"judge": self.sure} if all else self.rule, self.domain.latents(ids)
+        return correct.smallest_step(self.domain.flow, z, self.direction, grid=STEPS, **options).amounts
+
+    @property
+    def rule(self):
+        return {"judge": self.judge, "margin": self.setting.margin}
 
     def noisy(self, ids):
         """Put in the least noise for each image, by the same rule: what anything gains that is judged so."""
         z, noise = self.domain.latents(ids), Noise(self.domain.flow.latent)
-        found = correct.smallest_step(self.domain.flow, z, noise, self.judge, NOISES, margin=self.setting.margin)
+        found = correct.smallest_step(self.domain.flow, z, noise, grid=NOISES, **self.rule)
         return self.drawn(noise.step(z, found.amounts))
 
     def shifted(self, ids, amount, masks=None):
@@ -115,8 +126,10 @@ class Study:
             "shift": lambda ids: self.shifted(ids, setting.amount),
             "shift, local": lambda ids: self.shifted(ids, setting.amount, self.domain.masks(ids)),
             SMALLEST: lambda ids: self.shifted(ids, self.amounts(ids)),
+            SURE: lambda ids: self.shifted(ids, self.amounts(ids, all=True)),
             "latent direction": lambda ids: self.stepped(ids, setting.step),
-            "latent direction, smallest": lambda ids: self.stepped(ids, self.steps(ids)),
+            STEP: lambda ids: self.stepped(ids, self.steps(ids)),
+            SURE_STEP: lambda ids: self.stepped(ids, self.steps(ids, all=True)),
             "noise, smallest": self.noisy,
         }
 
