@@ -89,6 +89,23 @@ def called_normal(votes, groups=None):
     return _shares(votes, groups, {"called_normal": lambda vote: vote.label == "normal"}).drop(columns="measure")
 
 
+def left_alone(votes, method, ids, name):
+    """Derive the votes on a correction that leaves some images as they are from those on one that spares none.
+
+    votes: PictureVotes, on originals too. ids: the images left alone, for which each rater's vote on the original
+    counts. name: what the derived method is called. Returns its votes only. Raises ValueError for an unknown method.
+    """
+    if method not in {vote.method for vote in votes}:
+        raise ValueError(f"there is no vote on {method!r}, there are {', '.join(sorted({v.method for v in votes}))}")
+    seen = {vote.id for vote in votes if vote.method == method}
+    alone = seen & set(ids)
+    return [
+        vote._replace(method=name)
+        for vote in votes
+        if (vote.method == "original" and vote.id in alone) or (vote.method == method and vote.id not in alone)
+    ]
+
+
 def pair_shares(votes, groups=None):
     """Count pairs: PairVotes -> DataFrame of the shares improved, equal, worse, and same (still the same subject).
 

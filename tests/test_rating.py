@@ -205,3 +205,22 @@ def test_shares_of_pairs():
     table = rating.pair_shares(votes).set_index("measure")
     assert table.value.to_dict() == {"improved": 0.5, "equal": 0.25, "worse": 0.25, "same": 0.75}
     assert set(table.n) == {4}
+
+
+def test_what_is_left_alone_keeps_the_vote_on_its_original():
+    votes = [
+        rating.PictureVote(i, method, label, rater)
+        for rater in ("a", "b")
+        for i, method, label in (
+            (1, "original", "artifact"), (1, "shift", "normal"), (2, "original", "normal"), (2, "shift", "artifact"),
+            (3, "original", "artifact"),
+        )
+    ]  # fmt: skip
+    found = rating.left_alone(votes, "shift", [2, 3, 9], "spared")
+    assert [(v.id, v.method, v.label, v.rater) for v in found] == [
+        (1, "spared", "normal", "a"), (2, "spared", "normal", "a"),
+        (1, "spared", "normal", "b"), (2, "spared", "normal", "b"),
+    ]  # fmt: skip
+    assert len(rating.left_alone(votes, "shift", [], "all")) == 4
+    with pytest.raises(ValueError, match="there is no vote on 'damping', there are original, shift"):
+        rating.left_alone(votes, "damping", [], "x")
