@@ -220,8 +220,9 @@ def test_a_module_that_computes_a_part_in_another_precision_keeps_it():
     assert seen[1].dtype == torch.bfloat16
     assert all(h.dtype == torch.float32 for h in flow.record(Z, [1, 2, 3]).values())
     for layer in (0, 1, 2):
-        torch.testing.assert_close(flow.resume(flow.state(Z, layer)), image, rtol=0.02, atol=0.02)
-    torch.testing.assert_close(flow.record(Z, [2])[2], seen[1].float(), rtol=0.02, atol=0.02)
+        # sums of bfloat16 (8 bits) in another order, in images that span a range of 2
+        torch.testing.assert_close(flow.resume(flow.state(Z, layer)), image, rtol=0, atol=0.1)
+    torch.testing.assert_close(flow.record(Z, [2])[2], seen[1].float(), rtol=0.02, atol=0.1)
 
 
 @pytest.mark.parametrize(
