@@ -2,8 +2,8 @@
 
 A neuron is one unit at one place. Its rate is the share of images in which it is active, that is, above 0, and comes
 from `survey.activation_rates(..., places=True)` or a Survey's `position_rates`. No label is needed. Everything goes by
-the layer's number. Source: Choi et al. 2022, "Can we find neurons that cause
-unrealistic images in deep generative networks?" (IJCAI). Explained in notebook 11.
+the layer's number. Source: Choi et al. 2022, "Can we find neurons that cause unrealistic images in deep generative
+networks?" (IJCAI). Explained in notebook 11.
 """
 
 from functools import partial

@@ -31,10 +31,10 @@ def ideas(name):
     heads = [classifier.fit(x, (kinds == k).long(), 1.0, classes=2) for k in range(int(kinds.max()) + 1)]
     kind = torch.stack([classifier.artifact_score(head, seen) for head in heads]).argmax(dim=0)
     _apart(trial, "per type, as predicted", h, normal, kinds, kind)
-    z = (x - x.mean(dim=0)) / x.std(dim=0)
+    middle, spread = x.mean(dim=0), x.std(dim=0)
     for count in CLUSTERS:
-        centres, place = kmeans2(z.numpy(), count, minit="++", seed=0)
-        near = torch.cdist((seen - x.mean(dim=0)) / x.std(dim=0), torch.tensor(centres).float()).argmin(dim=1)
+        centres, place = kmeans2(((x - middle) / spread).numpy(), count, minit="++", seed=0)
+        near = torch.cdist((seen - middle) / spread, torch.tensor(centres).float()).argmin(dim=1)
         _apart(trial, f"per cluster of {count}", h, normal, torch.from_numpy(place).long(), near)
     for share in SHRINKAGE:
         _along(trial, f"discriminant, shrinkage {share:g}", h, g, own, share)
