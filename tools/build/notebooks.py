@@ -9,9 +9,7 @@ NAME is the beginning of a notebook's name, such as 03; without it, all are mean
 
 import argparse
 import copy
-import logging
 import os
-import re
 import sys
 import tempfile
 import time
@@ -24,6 +22,7 @@ from helpers import env
 from tools.build import notebook_rules as rules
 from tools.build import times
 from tools.build.kernels import FAILURES, describe_figures, execute, kernel, peak_bytes, widget_errors
+from tools.build.offline_pages import page
 from tools.build.storing import clean, shrink
 
 PAGES = env.ROOT / "executed"
@@ -91,9 +90,6 @@ def links(names):
 
 def run(names):
     """Execute notebooks into executed/ and say which pages and pictures to open; returns the number of failures."""
-    from nbconvert import HTMLExporter
-
-    logging.getLogger("traitlets").setLevel(logging.ERROR)  # nbconvert's remarks on alternative texts
     PAGES.mkdir(exist_ok=True)
     began, failures, pages, guesses = time.time(), 0, [], times.estimates(names)
     known = [seconds for seconds in guesses.values() if seconds is not None]
@@ -114,9 +110,8 @@ def run(names):
             bar.write(f"{path.stem} failed: {error}")
         bar.update(1 if guess is None else round(guess))
         clean(nb, {})
-        html, _ = HTMLExporter().from_notebook_node(nb, {"metadata": {"name": path.stem}})
         pages.append(PAGES / f"{path.stem}.html")
-        pages[-1].write_text(re.sub(r'href="(\d\d_\w+)\.ipynb', r'href="\1.html', html), encoding="utf-8")
+        pages[-1].write_text(page(nb, path.stem), encoding="utf-8")
     bar.close()
     figures = [p for p in sorted((env.ROOT / "figures").glob("*.png")) if p.stat().st_mtime >= began]
     for what, files in (("Pages to open in a browser:", pages), ("Pictures:", figures)):
