@@ -46,6 +46,11 @@ def lab(tmp_path_factory):
     own = tmp_path_factory.mktemp("lab")
     (own / "root").mkdir()
     working_copy.refresh(own / "root" / "notebooks")
+    for path in (*env.ROOT.glob("docs/**/*"), *env.ROOT.glob("data/*/README.md")):  # what notebooks show and lead to
+        if path.is_file():
+            copy = own / "root" / path.relative_to(env.ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
     folders = ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR", "LAB_WORKSPACES_DIR", "LAB_SETTINGS_DIR")
     folders = {f"JUPYTER{'' if name.startswith('LAB') else '_'}{name}": str(own / name) for name in folders}
     kernels = {"SMOKE": "1", "IPYTHONDIR": str(own / "ipython"), "PYTHONPATH": str(env.ROOT)}
