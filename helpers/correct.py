@@ -87,9 +87,10 @@ def local(scores, masks, stop_layer=6, portion=0.2):
 def shift(differences, amount=1.0, portion=1.0, masks=None, how="mean", places=True, clamp=None):
     """Shift units toward normal: take off what artifacts have more than normals, per unit and place.
 
-    differences: {layer: (U, H, W)}, of `units.differences`, `evaluation.differences` or `layer_after_layer`; all its
-    layers are edited. h <- h - amount * mask * difference. amount: a number or (N,), one per image in the order of z;
-    0 is the identity. masks: (N, H, W) in [0, 1] (bool or soft), averaged down to each layer; None is everywhere.
+    differences: {layer: (U, H, W)}, of `units.differences`, `evaluation.differences` or `layer_after_layer`; or
+    {layer: (N, U, H, W)} of `units.nearest_differences`, one per image. All its layers are edited.
+    h <- h - amount * mask * difference. amount: a number or (N,), one per image in the order of z; 0 is the identity.
+    masks: (N, H, W) in [0, 1] (bool or soft), averaged down to each layer; None is everywhere.
     portion: share of each layer's units and places that are shifted, those with the largest |difference| / s, s the
     standard deviation within the classes. how: "mean" takes off the difference of the means; "linear" goes by amount
     of the way to where the affine map leads that carries the artifacts' mean and deviation to the normals' (Rodríguez
@@ -112,8 +113,8 @@ def shift(differences, amount=1.0, portion=1.0, masks=None, how="mean", places=T
         raise ValueError(f"got {len(amount)} amounts and {len(masks)} masks: pass one of each per image")
     edits, standardised = {}, differences.standardised(places) if known and portion < 1 else {}
     for layer, d in differences.items():
-        if d.ndim != 3 or not d.numel() or not d.isfinite().all():
-            raise ValueError(f"layer {layer} needs finite differences (U, H, W), got {tuple(d.shape)}")
+        if d.ndim not in (3, 4) or not d.numel() or not d.isfinite().all():
+            raise ValueError(f"layer {layer} needs finite differences (U, H, W) or one per image, got {tuple(d.shape)}")
         d = (d if places else over_places(d)[0]).float().clone()
         spread = centre = None
         if how == "linear":

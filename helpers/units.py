@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from helpers import metrics
-from helpers.corrections.differences import Differences, differences  # noqa: F401
+from helpers.corrections.differences import Differences, differences, nearest_differences  # noqa: F401
 from helpers.survey import check_finite
 
 

@@ -154,3 +154,57 @@ def test_bad_input_is_refused(flow, classes):
         units.differences(flow, z[:, :5], other, [1])
     with pytest.raises(ValueError, match="layer 1, unit 0 has activations that are not finite"):
         units.differences(flow, z, other.clone().index_fill_(0, torch.tensor(3), torch.nan), [1, 2])
+
+
+def features_of(*parts):
+    """Made-up features, in which the second counts a thousand times as much as the first unless they are scaled."""
+    return [torch.tensor(part, dtype=torch.float64) * torch.tensor([1.0, 1000.0]) for part in parts]
+
+
+def test_a_nearest_difference_is_that_of_the_neighbours_of_each_class(flow):
+    z = latents(range(5), 9), latents(range(10, 14), 9)
+    bad = [[0, 0], [1, 0], [9, 9], [10, 9], [9, 10]]
+    good = [[0, 1], [10, 10], [1, 1], [11, 10]]
+    own, *theirs = features_of([[0.4, 0.4], [9.6, 9.6]], bad, good)
+    found = units.nearest_differences(flow, *z, LAYERS, (own, *theirs), k=2)
+    assert list(found) == LAYERS
+    for layer in LAYERS:
+        a, n = (flow.record(some, [layer])[layer].double() for some in z)
+        first = (a[0] + a[1]) / 2 - (n[0] + n[2]) / 2
+        second = (a[3] + a[4]) / 2 - (n[1] + n[3]) / 2
+        close(found[layer], torch.stack([first, second]))
+        assert found[layer].dtype == torch.float32
+
+
+def test_neighbours_do_not_hang_on_the_scale_of_a_feature(flow, classes):
+    g = torch.Generator().manual_seed(0)
+    parts = [torch.randn(n, 4, generator=g) for n in (6, 23, 17)]
+    scaled = [part * torch.tensor([1e-3, 1.0, 50.0, 0.0]) for part in parts]  # the last is the same for all
+    plain = [torch.cat([part[:, :3], torch.zeros(len(part), 1)], dim=1) for part in parts]
+    one, other = (units.nearest_differences(flow, *classes, [1], some, k=5) for some in (plain, scaled))
+    assert torch.equal(one[1], other[1])
+
+
+def test_with_all_neighbours_every_image_has_the_plain_difference(flow, classes, found):
+    features = [torch.randn(n, 3) for n in (4, 23, 17)]
+    nearest = units.nearest_differences(flow, *classes, LAYERS, features, k=100)
+    for layer in LAYERS:
+        close(nearest[layer], found[layer].expand(4, *found[layer].shape))
+
+
+def test_nearest_differences_refuse_what_does_not_fit(flow, classes):
+    features = [torch.randn(n, 3) for n in (4, 23, 17)]
+    for bad in (
+        [features[0], features[2], features[1]],
+        [features[0][:, :2], *features[1:]],
+        [features[0][0], *features[1:]],
+    ):
+        with pytest.raises(ValueError, match="one row per image each"):
+            units.nearest_differences(flow, *classes, [1], bad)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        units.nearest_differences(flow, *classes, [1], [features[0] / 0, *features[1:]])
+    for options in ({"k": 0}, {"layers": []}):
+        with pytest.raises(ValueError, match="k of at least 1"):
+            units.nearest_differences(flow, *classes, **({"layers": [1], "features": features} | options))
+    with pytest.raises(ValueError, match="layer"):
+        units.nearest_differences(flow, *classes, [99], features)

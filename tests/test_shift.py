@@ -280,3 +280,31 @@ def test_a_shift_for_another_layer_is_refused(flow, z, found):
         flow.generate(z, correct.shift({1: torch.ones(flow.units(1), 5, 5)}))
     with pytest.raises(ValueError, match="there is no layer 99"):
         flow.generate(z, correct.shift({99: found[1]}))
+
+
+def test_a_difference_per_image_is_as_many_single_shifts(flow, z, found, amounts, masks):
+    g = torch.Generator().manual_seed(5)
+    own = {layer: torch.randn(N, *d.shape, generator=g) * d.abs().max() for layer, d in found.items()}
+    whole = flow.generate(z, correct.shift(own, amounts, masks=masks))
+    for i in (0, 3, N - 1):
+        one = {layer: d[i] for layer, d in own.items()}
+        single = flow.generate(z[i : i + 1], correct.shift(one, float(amounts[i]), masks=masks[i : i + 1]))
+        close(whole[i : i + 1], single)
+    same = {layer: d.expand(N, *d.shape).clone() for layer, d in found.items()}
+    close(flow.generate(z, correct.shift(same, clamp=False)), flow.generate(z, correct.shift({**found}, clamp=False)))
+    assert torch.equal(flow.generate(z, correct.shift(own, 0.0)), flow.generate(z))
+    with pytest.raises(ValueError, match=f"difference for {N} images"):
+        flow.generate(z[:4], correct.shift(own))
+
+
+def test_the_smallest_amount_of_a_difference_per_image(flow, z, found):
+    def judge(images):
+        return images.mean(dim=(1, 2, 3)) - level
+
+    own = {1: found[1].expand(N, *found[1].shape) * torch.linspace(0.5, 2, N)[:, None, None, None]}
+    values = flow.generate(z, correct.shift(own)).clamp(-1, 1).mean(dim=(1, 2, 3)).sort().values
+    level = float(values[N // 2 - 1 : N // 2 + 1].mean())  # between two images, so that rounding decides nothing
+    amounts, _ = correct.smallest_amount(flow, z, own, judge, (0, 0.5, 1, 2))
+    for i in range(N):
+        alone, _ = correct.smallest_amount(flow, z[i : i + 1], {1: own[1][i]}, judge, (0, 0.5, 1, 2))
+        assert float(alone) == float(amounts[i])

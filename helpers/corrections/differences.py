@@ -95,13 +95,46 @@ def differences(flow, z_artifacts, z_normals, layers, edits=None, normal_edits=N
     )
 
 
+def nearest_differences(flow, z_artifacts, z_normals, layers, features, k=50):
+    """Measure for each image what the artifacts most like it have more than the normals most like it.
+
+    z_artifacts, z_normals: latents (A, D) and (B, D). features: (of the images (N, F), of the artifacts (A, F), of the
+    normals (B, F)), such as a backbone's; what is like is near in them, each feature divided by its deviation over
+    both classes. k: how many of each class, fewer where a class has no more. What both kinds of neighbours share, a
+    night or a tower, falls out of the difference. Returns {layer: (N, U, H, W)} for `correct.shift`; holds the
+    featuremaps of both classes, one layer at a time. Raises ValueError for k below 1, features that do not fit the
+    latents or are not finite, and as `differences` does. Explained in notebook 06.
+    """
+    own, *theirs = (torch.as_tensor(part).double() for part in features)
+    fits = own.ndim == 2 and [part.shape[1:] for part in theirs] == [own.shape[1:]] * 2
+    if not fits or [len(part) for part in theirs] != [len(z_artifacts), len(z_normals)]:
+        got = [tuple(part.shape) for part in (own, *theirs)]
+        raise ValueError(f"features must be (N, F), (artifacts, F), (normals, F), one row per image each, got {got}")
+    if not all(part.isfinite().all() for part in (own, *theirs)):
+        raise ValueError("features have NaN or infinity among them: check the images")
+    if k < 1 or not layers or not all(map(len, theirs)):
+        raise ValueError(f"needs k of at least 1, layers, and images of each class, got k = {k}, layers {[*layers]}")
+    spread = torch.cat(theirs).std(dim=0, correction=0)
+    spread = torch.where(spread > 0, spread, 1)
+    near = [torch.cdist(own / spread, part / spread).topk(min(k, len(part)), largest=False).indices for part in theirs]
+    found = {}
+    for layer in map(flow.checked, layers):
+        means = []
+        for z, rows in zip((z_artifacts, z_normals), near):
+            h = flow.record(z, [layer])[layer]
+            check_finite({layer: h})
+            means.append(torch.stack([h[some].double().mean(dim=0) for some in rows]))
+        found[layer] = (means[0] - means[1]).float()
+    return found
+
+
 def over_places(mean, deviation=None):
     """Turn moments at each place (U, H, W) into those of the unit over its places and images, at every place."""
-    middle = mean.double().mean(dim=(1, 2), keepdim=True)
+    middle = mean.double().mean(dim=(-2, -1), keepdim=True)
     spread = None
     if deviation is not None:
         square = deviation.double().square() + (mean.double() - middle).square()
-        spread = square.mean(dim=(1, 2), keepdim=True).sqrt().float().expand_as(mean)
+        spread = square.mean(dim=(-2, -1), keepdim=True).sqrt().float().expand_as(mean)
     return middle.float().expand_as(mean), spread
 
 

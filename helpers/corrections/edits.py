@@ -104,7 +104,7 @@ class Silence(Edit):
 class Shift(Edit):
     """Take amount * mask * (difference + spread * (h - centre)) off the featuremap; see `correct.shift`."""
 
-    difference: torch.Tensor  # (U, H, W)
+    difference: torch.Tensor  # (U, H, W), or (N, U, H, W): one per image
     amount: torch.Tensor  # () or (N,)
     masks: torch.Tensor | None = None  # (N, H, W) in [0, 1]
     spread: torch.Tensor | None = None  # (U, H, W), 1 - s_n / s_a, and the artifacts' mean, for how="linear"
@@ -113,17 +113,18 @@ class Shift(Edit):
 
     def own(self):
         """See `Edit`."""
-        named = {"amount": self.amount, "masks": self.masks}
-        return {name: value for name, value in named.items() if value is not None and value.ndim}
+        named = {"amount": self.amount, "masks": self.masks, "difference": self.difference}
+        shared = {"difference": 3}  # axes of what is the same for all images
+        return {k: value for k, value in named.items() if value is not None and value.ndim > shared.get(k, 0)}
 
     def at(self, amount):
         """Return the same shift by another amount, a number."""
         return replace(self, amount=torch.full_like(self.amount, amount))
 
     def __call__(self, h):
-        self.check(h, len(self.difference))
-        if h.shape[1:] != self.difference.shape:
-            got, expected = tuple(h.shape[2:]), tuple(self.difference.shape[1:])
+        self.check(h, self.difference.shape[-3])
+        if h.shape[2:] != self.difference.shape[-2:]:
+            got, expected = tuple(h.shape[2:]), tuple(self.difference.shape[-2:])
             raise ValueError(f"this shift is for featuremaps of {expected} places, got {got}")
         by = self.difference.to(h)
         if self.spread is not None:

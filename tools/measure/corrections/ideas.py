@@ -1,13 +1,14 @@
-"""Other ideas than one difference of the means, measured as the settings are: per type, per cluster, along a line."""
+"""Other ideas than one difference, measured as the settings are: per type, per cluster, of neighbours, along a line."""
 
 import torch
 from scipy.cluster.vq import kmeans2
 
-from helpers import classifier, correct, evaluation
+from helpers import classifier, correct, evaluation, units
 from tools.measure.corrections.choices import Trial
 from tools.measure.corrections.ways import GRID
 
 AMOUNTS, CLUSTERS, SHRINKAGE = (1.0, 1.5), (2, 4, 8), (0.01, 0.1, 0.5)
+NEAREST = (30, 50, 100)
 FEW = 30  # artifacts of a type, below which it has no difference of its own
 
 
@@ -36,6 +37,13 @@ def ideas(name):
         centres, place = kmeans2(((x - middle) / spread).numpy(), count, minit="++", seed=0)
         near = torch.cdist((seen - middle) / spread, torch.tensor(centres).float()).argmin(dim=1)
         _apart(trial, f"per cluster of {count}", h, normal, torch.from_numpy(place).long(), near)
+    features = seen, x, domain.backbone.pooled(domain.images(fine))
+    for k in NEAREST:
+        found = units.nearest_differences(trial.flow, domain.latents(broken), domain.latents(fine), [1], features, k)
+        for amount in AMOUNTS:
+            images = trial.flow.generate(trial.z, correct.shift(found, amount))
+            trial.measure(f"nearest {k} of each, {amount:g}", images)
+        trial.smallest(f"nearest {k} of each, smallest", found)
     for share in SHRINKAGE:
         _along(trial, f"discriminant, shrinkage {share:g}", h, g, own, share)
     # How far along the difference each image lies says how much it gets, without a judge.
