@@ -73,10 +73,9 @@ class Bins:
 
     def within(self, low, high):
         """Return the bins in each unit's interval (low, high] of keys."""
-        ends = zip(*(self.keys.searchsorted(end, "right") for end in (low, high)))
-        inside = [slice(*pair) for pair in ends]
-        counts = None if self.before is None else np.concatenate([self.counts()[part] for part in inside])
-        return Bins(np.concatenate([self.keys[part] for part in inside]), _summed(counts), self.shift)
+        start, stop = (self.keys.searchsorted(end, "right") for end in (low, high))
+        counts = None if self.before is None else _cut(self.counts(), start, stop)
+        return counted(_cut(self.keys, start, stop), counts, self.shift)
 
     def counts(self):
         """Return how many activations each bin holds."""
@@ -104,9 +103,13 @@ def gathered(parts, high, shift=None):
     keys = np.where(keys <= high[units], np.minimum(last(keys, shift), high[units]), infinity[units])
     order = keys.argsort()
     keys, before = keys[order], _summed(counts[order])
-    ends = np.flatnonzero(np.append(keys[1:] != keys[:-1], True)) if len(keys) else order
+    ends = np.flatnonzero(np.diff(keys, append=2**62))
     return Bins(keys[ends], np.append(0, before[ends + 1]), shift)
 
 
 def _summed(counts):
     return None if counts is None else np.append(0, counts.cumsum())
+
+
+def _cut(numbers, start, stop):
+    return np.concatenate([numbers[begin:end] for begin, end in zip(start, stop)])

@@ -37,28 +37,27 @@ def between(low, high):
     return Brackets(low, high, low, none, none)
 
 
-def narrowed(brackets, seen, most, least, certain):
+def narrowed(old, seen, most, least, certain):
     """Draw brackets together; returns the new ones and the Bins that are left in them.
 
     seen: all Bins in the brackets, and maybe beside them. most, least: how many activations may at most lie above low,
     and must at least lie above high. certain: whether what is sought is known to have fewer than `most` above it.
     """
-    start, stop, end = (seen.up_to(keys) for keys in (brackets.low, brackets.high, bins.alike(len(brackets.low), np.inf)))
-    above = brackets.above + end - stop
+    start, stop, end = (seen.up_to(keys) for keys in (old.low, old.high, bins.alike(len(old.low), np.inf)))
+    above = old.above + end - stop
     most, least = (np.floor(rank - above).astype(np.int64) for rank in (most, least))  # places: 1 is the bracket's top
     lower, upper = ((place > 0) & (place <= stop - start) for place in (most, least))
     low, high = seen.at(stop - most), seen.at(stop - least)
     if seen.shift:
         low = bins.first(low, seen.shift) - 1  # keep the bin whole
-    low = np.where(lower, np.maximum(low, brackets.low), brackets.low)
-    high = np.where(upper, high, brackets.high)
+    low, high = np.where(lower, np.maximum(low, old.low), old.low), np.where(upper, high, old.high)
     at_low = 0 if seen.shift else seen.up_to(low) - seen.up_to(low - 1)
     new = Brackets(
         low,
         high,
-        floor=np.where(lower & certain, np.maximum(low - 1, brackets.floor), brackets.floor),
-        above=brackets.above + end - seen.up_to(high),
-        at_low=np.where(low == brackets.low, brackets.at_low, 0) + at_low,
+        floor=np.where(lower & certain, np.maximum(low - 1, old.floor), old.floor),
+        above=old.above + end - seen.up_to(high),
+        at_low=np.where(low == old.low, old.at_low, 0) + at_low,
     )
     return new, seen.within(low, high)
 
@@ -66,8 +65,7 @@ def narrowed(brackets, seen, most, least, certain):
 def merged(one, other, shift):
     """Return brackets around what two have in common, of other images of the same units; shift: of the wider bins.
 
-    Both must have kept or counted whatever is above the new low. Where they lie apart, what is between them was neither,
-    and nothing is known any more.
+    Where they lie apart, what is between them was neither kept nor counted, and nothing is known any more.
     """
     low, high = np.maximum(one.low, other.low), np.minimum(one.high, other.high)
     # A bin that reaches beyond the end of only one of them is left out, since the other knows a part of it.

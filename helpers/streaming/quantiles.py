@@ -170,16 +170,15 @@ def _groups(h):
 
 def _above(groups, peaks, low):
     """Find the activations above their unit's level: NumPy arrays of unit numbers and activations, in no order."""
-    wide, units = peaks.shape[1], len(low)
-    hit = _set(peaks > low.repeat(wide // units))
-    values = groups[hit // wide, :, hit % wide]
-    unit = hit % units
-    inside = _set(values > low[unit][:, None])
-    return unit[inside // groups.shape[1]].cpu().numpy(), values.flatten()[inside].cpu().numpy()
+    units = len(low)
+    group, column = _set(peaks > low.repeat(peaks.shape[1] // units))
+    unit, values = column % units, groups[group, :, column]
+    hit, place = _set(values > low[unit][:, None])
+    return unit[hit].cpu().numpy(), values[hit, place].cpu().numpy()
 
 
 def _set(mask):
-    """Return the flat places that are set in a mask."""
+    """Return the rows and the columns that are set in a mask."""
     if mask.device.type == "cpu":  # where NumPy finds few set entries among many far faster
-        return torch.from_numpy(np.flatnonzero(mask.numpy()))
-    return mask.flatten().nonzero()[:, 0]
+        return map(torch.from_numpy, np.divmod(np.flatnonzero(mask.numpy()), mask.shape[1]))
+    return mask.nonzero(as_tuple=True)
