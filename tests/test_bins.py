@@ -40,19 +40,23 @@ def test_the_coarsest_bins_lie_between_powers_of_two():
 @pytest.mark.parametrize("joined", [False, True])
 def test_bins_count_and_find_by_rank(joined):
     values = [1, 1, 1, 2, 2, 5] if not joined else [1, 2, 5]
-    found = bins.counted(keys(*values), np.array([3, 2, 1]) if joined else None, 0)
+    found = Bins(keys(*values), np.array([3, 2, 1]) if joined else None)
     assert found.up_to(keys(0, 1, 1.5, 2, 5, 9)).tolist() == [0, 3, 3, 5, 6, 6]
     assert bins.value(found.at(np.arange(6))).tolist() == [1, 1, 1, 2, 2, 5]
     assert len(found.at(np.array([-3, 17]))) == 2 and Bins(keys()).at(np.array([0, 4])).tolist() == [0, 0]
     part = found.within(keys(1), keys(3))
-    assert set(bins.value(part.keys)) == {2} and part.up_to(keys(9)) == 2
-    assert part.counts().sum() == 2 and (part.before is not None) == joined
+    assert bins.value(part.keys).tolist() == ([2] if joined else [2, 2]) and part.held.tolist() == [len(part)]
+    assert part.counts.tolist() == [2] if joined else part.counts is None
 
 
 def test_within_cuts_each_unit_by_itself():
     seen = Bins(bins.key(np.repeat([0, 1], 4), np.tile(np.float32([1, 2, 3, 4]), 2)))
     low, high = bins.key(np.arange(2), np.float32([1, 2])), bins.key(np.arange(2), np.float32([3, 2]))
-    assert bins.value(seen.within(low, high).keys).tolist() == [2, 3]
+    packed = seen.within(low, high)
+    assert packed.held.tolist() == [2, 0] and np.array_equal(packed.keys, seen.keys[1:3])
+    assert packed.steps.nbytes == packed.keys.nbytes / 2
+    last = seen.within(low, bins.alike(2, 9))
+    assert np.array_equal(last.keys, np.delete(seen.keys, [0, 4, 5]))
 
 
 @pytest.mark.parametrize("shift", [0, 3, 10, 23])
@@ -63,10 +67,10 @@ def test_gathered_bins_hold_what_lay_in_them(shift):
     parts = [Bins(part) for part in np.split(bins.key(units, values), [200, 500])]
     high = bins.key(np.arange(3), np.float32([7, 0, np.inf]))
     found = bins.gathered([parts[0], bins.gathered(parts[1:], high, max(0, shift - 2))], high, shift)
-    assert (np.diff(found.keys) > 0).all() and found.counts().sum() == 900
+    assert (np.diff(found.keys) > 0).all() and found.counts.sum() == 900
     every = bins.key(units, values)
     for unit in range(3):
-        own, counts = (part[bins.unit(found.keys) == unit] for part in (found.keys, found.counts()))
+        own, counts = (part[bins.unit(found.keys) == unit] for part in (found.keys, found.counts))
         begins = np.where(own > high[unit], high[unit] + 1, bins.first(own, shift))
         expected = [((every >= begin) & (every <= end)).sum() for begin, end in zip(begins, own)]
         assert counts.tolist() == expected and expected[-1] > 0
@@ -82,6 +86,6 @@ def test_infinity_keeps_its_bin_whatever_the_end_of_the_bracket():
 
 def test_what_is_not_joined_stays_as_it_is_in_order():
     found = bins.gathered([Bins(keys(3, 1)), Bins(keys(2, 1))], keys(np.inf))
-    assert found.before is None and bins.value(found.keys).tolist() == [1, 1, 2, 3]
+    assert found.counts is None and bins.value(found.keys).tolist() == [1, 1, 2, 3]
     empty = bins.gathered([Bins(keys())], keys(np.inf), 5)
     assert len(empty) == 0 and empty.up_to(keys(3)) == 0 and empty.shift == 5

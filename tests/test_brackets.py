@@ -35,7 +35,7 @@ def test_narrowing_keeps_what_lies_between_two_ranks_and_counts_the_rest():
     assert said(found) == (4, 6, -np.inf, 1, 2)  # the fifth from the top is a 4, of which there are two
     assert bins.value(kept.keys).tolist() == [5, 6]
     assert said(before) == (-np.inf, np.inf, -np.inf, 0, 0) and len(seen) == 8  # is not changed
-    again, rest = brackets.narrowed(found, kept, 5, 2, False)
+    again, rest = brackets.narrowed(found, of([5, 6]), 5, 2, False)
     assert said(again) == said(found) and np.array_equal(rest.keys, kept.keys)
 
 
@@ -58,7 +58,7 @@ def test_a_bin_is_kept_whole(unit):
     found, kept = brackets.narrowed(brackets.between(-high, high), seen, 4, 0, False)
     low, inside = bins.value(found.low)[unit], bins.unit(kept.keys) == unit
     assert low < values[unit, 1] and np.log2(np.abs(values[unit, 1] / low)) < 1  # the second smallest is the fourth
-    assert kept.counts()[inside].sum() == (values[unit] > low).sum() and found.at_low[unit] == 0
+    assert kept.counts[inside].sum() == (values[unit] > low).sum() and found.at_low[unit] == 0
 
 
 def test_order_statistics_are_told_exactly_where_they_are_known():

@@ -65,8 +65,8 @@ def test_what_is_held_does_not_grow_with_the_number_of_images(cuts):
 def test_a_room_that_hardly_fits_is_made_smaller_and_one_pass_is_enough():
     h = sample(16_384)
     free, tight = (fed(quantiles.Tail(0.05, 3, 8.0, capacity), h)[0] for capacity in (MANY, 3000))
-    assert tight._settled().before is None
-    assert len(tight._settled()) <= 3000 < len(free._settled())
+    assert "counts" not in tight.state()
+    assert tight.state()["held"].sum() <= 3000 < free.state()["held"].sum()
     assert torch.equal(tight.quantile(), free.quantile()) and not tight.quantile().isnan().any()
 
 

@@ -38,7 +38,7 @@ def between(low, high):
 
 
 def narrowed(old, seen, most, least, certain):
-    """Draw brackets together; returns the new ones and the Bins that are left in them.
+    """Draw brackets together; returns the new ones and what is left in them, packed.
 
     seen: all Bins in the brackets, and maybe beside them. most, least: how many activations may at most lie above low,
     and must at least lie above high. certain: whether what is sought is known to have fewer than `most` above it.
@@ -83,17 +83,16 @@ def merged(one, other, shift):
     )
 
 
-def around(brackets, kept, place):
+def around(brackets, seen, place):
     """Find an order statistic by its place from the top (1: the largest); returns keys (before, last), both (U,).
 
     It lies in (before, last]: it is `last` where this is the next key, and not known better where it is not.
-    kept: the Bins in the brackets.
+    seen: all Bins in the brackets, and maybe beside them.
     """
-    start, stop = kept.up_to(brackets.low), kept.up_to(brackets.high)
+    low, start, stop = brackets.low, seen.up_to(brackets.low), seen.up_to(brackets.high)
     place, size = place - brackets.above, stop - start
-    end = kept.at(stop - place)
+    end = seen.at(stop - place)
     cases = [place <= 0, place <= size, place <= size + brackets.at_low]
-    low = brackets.low
-    before = [brackets.high, np.maximum(bins.first(end, kept.shift) - 1, low), low - 1]
+    before = [brackets.high, np.maximum(bins.first(end, seen.shift) - 1, low), low - 1]
     last = [bins.alike(len(low), np.inf), end, low]
     return np.select(cases, before, brackets.floor), np.select(cases, last, low)

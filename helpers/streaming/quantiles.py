@@ -25,13 +25,13 @@ were unlike the first. Then another pass over the same images is told the total 
 """
 
 import math
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
 
 from helpers.streaming import bins, brackets
-from helpers.streaming.bins import Bins
+from helpers.streaming.bins import Bins, Packed
 from helpers.streaming.brackets import Brackets
 
 GROUP = 8  # positions above each other that are first looked at as one, by their largest activation
@@ -87,19 +87,16 @@ class Tail:
 
     def state(self):
         """Return what was gathered as {name: array or number}, without what the bracket no longer needs."""
-        kept = self._settled()
-        held = np.bincount(bins.unit(kept.keys), minlength=len(self.brackets.low))
-        state = {"count": self.count, "images": self.images, "shift": kept.shift, "held": held} | asdict(self.brackets)
-        state["values"] = bins.value(kept.keys)  # half the size of keys
-        return state if kept.before is None else state | {"counts": kept.counts()}
+        self._settle()
+        kept = {name: part for name, part in vars(self.parts[0]).items() if part is not None}
+        return {"count": self.count, "images": self.images} | vars(self.brackets) | kept
 
     def restore(self, state):
         """Take over what another tail of the same make had gathered; returns itself."""
         self.count, self.images = state["count"], state["images"]
-        self.brackets = Brackets(**{field.name: state[field.name] for field in fields(Brackets)})
-        keys = bins.key(np.repeat(np.arange(len(state["held"])), state["held"]), state["values"])
-        self.parts = [bins.counted(keys, state.get("counts"), state["shift"])]
-        self.full = len(keys) + min(len(keys), self.capacity // 8)
+        own = [{f.name: state[f.name] for f in fields(kind) if f.name in state} for kind in (Brackets, Packed)]
+        self.brackets, kept = Brackets(**own[0]), Packed(**own[1])
+        self.parts, self.full = [kept], len(kept) + min(len(kept), self.capacity // 8)
         return self
 
     def quantile(self):
@@ -122,9 +119,8 @@ class Tail:
 
     def _pair(self):
         """Return `around` of the two order statistics."""
-        kept, rank = self._settled(), math.floor((self.count - 1) * (1 - self.tau))
-        ranks = rank, min(rank + 1, self.count - 1)
-        return [brackets.around(self.brackets, kept, self.count - rank) for rank in ranks]
+        seen, rank = self._settle(), math.floor((self.count - 1) * (1 - self.tau))
+        return [brackets.around(self.brackets, seen, self.count - r) for r in (rank, min(rank + 1, self.count - 1))]
 
     def _ties(self, h, low):
         """Count what equals low in a featuremap, for units of which that was met often: (U,), 0 for the others."""
@@ -148,18 +144,18 @@ class Tail:
         """Narrow the bracket once enough has gathered in it, and join what is still too much."""
         if sum(map(len, self.parts)) <= self.full:
             return
-        kept = self._settled()
-        while len(kept) > self.capacity and kept.shift < bins.COARSEST:
-            more = max(1, (len(kept) // self.capacity).bit_length() - 1)
-            kept = self._settled(0 if kept.before is None else min(bins.COARSEST, kept.shift + more))
-        self.full = len(kept) + min(len(kept), self.capacity // 8)
+        self._settle()
+        while (held := len(kept := self.parts[0])) > self.capacity and kept.shift < bins.COARSEST:
+            more = max(1, (held // self.capacity).bit_length() - 1)
+            self._settle(0 if kept.counts is None else min(bins.COARSEST, kept.shift + more))
+        self.full = held + min(held, self.capacity // 8)
 
-    def _settled(self, shift=None):
-        """Narrow the bracket as far as the images seen allow and return what is left in it; shift: see `gathered`."""
-        seen, self.parts = bins.gathered(self.parts, self.brackets.high, shift), []
+    def _settle(self, shift=None):
+        """Narrow the bracket as far as the images seen allow; returns Bins of all that it held. shift: see `gathered`."""
+        seen, self.parts = bins.gathered(self.parts, self.brackets.high, shift), []  # frees what is in `seen` twice
         self.brackets, kept = brackets.narrowed(self.brackets, seen, *self._ranks(), self.total is not None)
         self.parts = [kept]
-        return kept
+        return seen
 
 
 def _groups(h):
@@ -171,14 +167,17 @@ def _groups(h):
 def _above(groups, peaks, low):
     """Find the activations above their unit's level: NumPy arrays of unit numbers and activations, in no order."""
     units = len(low)
-    group, column = _set(peaks > low.repeat(peaks.shape[1] // units))
+    mask = peaks > low.repeat(peaks.shape[1] // units)
+    if groups.device.type == "cpu":  # where NumPy finds and picks few among many far faster
+        groups, mask, low = groups.numpy(), mask.numpy(), low.numpy()
+    group, column = _set(mask)
     unit, values = column % units, groups[group, :, column]
     hit, place = _set(values > low[unit][:, None])
-    return unit[hit].cpu().numpy(), values[hit, place].cpu().numpy()
+    return [torch.as_tensor(part).cpu().numpy() for part in (unit[hit], values[hit, place])]
 
 
 def _set(mask):
-    """Return the rows and the columns that are set in a mask."""
-    if mask.device.type == "cpu":  # where NumPy finds few set entries among many far faster
-        return map(torch.from_numpy, np.divmod(np.flatnonzero(mask.numpy()), mask.shape[1]))
+    """Return the rows and the columns that are set in a mask, of NumPy or torch."""
+    if isinstance(mask, np.ndarray):
+        return np.divmod(np.flatnonzero(mask), mask.shape[1])
     return mask.nonzero(as_tuple=True)
