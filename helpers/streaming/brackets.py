@@ -1,11 +1,10 @@
 """One bracket per unit around the rank of its quantile, and what is known of the activations beside it.
 
-            floor          low                     high
-    ----------|-------------)=======================]---------------------> activation
-                       at_low     kept, as Bins          above: counted
-                       counted
+        floor          low       kept        high
+    ------|-------------(======================]----------------------> activation
+                        ^ at_low: counted             above: counted
 
-The bracket is the interval (low, high]. All functions return new values and change none.
+What is kept are `Bins` or, at rest, `Packed` ones. All functions return new values and change none.
 """
 
 from dataclasses import dataclass

@@ -1,27 +1,27 @@
 """Find an upper quantile of each unit exactly, in bounded memory: what `survey.thresholds` needs.
 
-The activations of one unit on the number line, largest on the right, and its bracket around the rank of the quantile:
+The activations of one unit on the number line, and its bracket (low, high] around the rank of the quantile:
 
-           dropped           low       kept       high        counted
-    --------------------------|=====================|----------------------->
+          dropped        low           kept          high       counted
+    ----------------------(===========================]---------------------> activation
                                        ^ quantile
 
-How many there are is known, how many lie above is counted, so the rank of whatever is kept is known, too. As images
-come, the rank is foretold better and the bracket narrows (`narrowed` in `brackets`):
+It is known how many activations there are and counted how many lie above, and so the rank of each that is kept. With
+more images the quantile's rank can be foretold better, and the bracket narrows as 1 / sqrt(images), see `brackets`:
 
-    32 images       |===============================|
-    512 images                |===========|
-    8,192 images                 |=====|
+    32 images             (===========================]
+    512 images                     (======]
+    8,192 images                      (=]
 
-What would still not fit is joined into bins (`bins`), and these are counted:
+What would still not fit is joined into bins, of which only the counts are kept, see `bins`:
 
-    in order        | .  . ..  :. ..  . . |
-    in bins         |  2 |  5  |  3 |  2  |
+    each by itself        (   . ...   .. .: .  . .    ]
+    in bins               (  3 |   2   |  4  |   2    ]
 
-At the end a quantile is known exactly, or it lies in a bin of several values, or beside the bracket, where later images
-were unlike the first. Then another pass over the same images is told the total count and between which bounds to look:
+At the end a quantile is known exactly, or to lie in a bin, or to lie beside the bracket, where later images were unlike
+earlier ones. Then another pass over the same images is told the total count and between which bounds to look:
 
-    another pass         low |=====| high       certain bounds: the bin, or all that lies above or below the bracket
+    another pass                      (=]      around the quantile for certain, and narrowed by its exact rank
 """
 
 import math
@@ -59,7 +59,7 @@ class Tail:
         self.tau, self.width, self.capacity, self.total = tau, width, max(capacity, 8 * units), total
         self.count, self.images = 0, 0  # of activations of a unit, and of images
         self.brackets = brackets.between(*(np.full(units, end, np.float32) for end in (low, high)))
-        self.parts, self.full = [Bins(np.zeros(0, np.int64))], 0  # what is kept, and how much it may be until narrowed
+        self.parts, self.full = [Bins(np.zeros(0, np.int64))], 0  # what is kept, and how many before it is narrowed
 
     def update(self, h, start, peaks):
         """Take in a featuremap (B, U, H, W) and its `peaks`."""
@@ -145,14 +145,14 @@ class Tail:
         if sum(map(len, self.parts)) <= self.full:
             return
         self._settle()
-        while (held := len(kept := self.parts[0])) > self.capacity and kept.shift < bins.COARSEST:
-            more = max(1, (held // self.capacity).bit_length() - 1)
+        while len(kept := self.parts[0]) > self.capacity and kept.shift < bins.COARSEST:
+            more = max(1, (len(kept) // self.capacity).bit_length() - 1)
             self._settle(0 if kept.counts is None else min(bins.COARSEST, kept.shift + more))
-        self.full = held + min(held, self.capacity // 8)
+        self.full = len(kept) + min(len(kept), self.capacity // 8)
 
     def _settle(self, shift=None):
-        """Narrow the bracket as far as the images seen allow; returns Bins of all that it held. shift: see `gathered`."""
-        seen, self.parts = bins.gathered(self.parts, self.brackets.high, shift), []  # frees what is in `seen` twice
+        """Narrow the bracket as far as the images seen allow; returns all that was in it. shift: as of `gathered`."""
+        seen, self.parts = bins.gathered(self.parts, self.brackets.high, shift), []  # not held twice from here on
         self.brackets, kept = brackets.narrowed(self.brackets, seen, *self._ranks(), self.total is not None)
         self.parts = [kept]
         return seen
