@@ -94,8 +94,8 @@ class Tail:
     def restore(self, state):
         """Take over what another tail of the same make had gathered; returns itself."""
         self.count, self.images = state["count"], state["images"]
-        own = [{f.name: state[f.name] for f in fields(kind) if f.name in state} for kind in (Brackets, Packed)]
-        self.brackets, kept = Brackets(**own[0]), Packed(**own[1])
+        self.brackets = Brackets(**{field.name: state[field.name] for field in fields(Brackets)})
+        kept = Packed(state["held"], state["steps"], state.get("counts"), state["shift"])
         self.parts, self.full = [kept], len(kept) + min(len(kept), self.capacity // 8)
         return self
 
