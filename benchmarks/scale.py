@@ -57,17 +57,17 @@ def counted(channels, batch=32):
 def bracket(activations, images=IMAGES, tau=TAU, width=survey.WIDTH, capacity=survey.CAPACITY):
     """Return the bytes of a layer's brackets after so many images, and whether they take a second pass.
 
-    Up to the capacity they hold 2 * width / sqrt(images) * tau of all activations, 8 bytes each; far beyond it, bins
-    of 16 bytes.
+    Up to the capacity they hold 2 * width / sqrt(images) * tau of all activations, 4 bytes each; far beyond it, bins
+    of 12 bytes.
     """
     asked = 2 * width * tau * activations * images**0.5
     second = quantiles.LEAST * asked > capacity
-    return (16 * capacity if second else 8 * min(asked, capacity)), second
+    return (12 * capacity if second else 4 * min(asked, capacity)), second
 
 
 def tables():
     """Lay the estimates out as two Markdown tables."""
-    yield "| 200,000 images | operations | memory traffic | activations | generation | on 8 | tails | on 8 |"
+    yield "| 200,000 images | operations | memory traffic | activations | generation | on 8 | thresholds | on 8 |"
     yield "|---|---|---|---|---|---|---|---|"
     for pixels, channels in PAPER.items():
         work, traffic, sizes = counted(channels)

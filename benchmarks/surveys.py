@@ -2,8 +2,9 @@
 
 import torch
 
-from benchmarks import compare, why
+from benchmarks import compare, met, why
 from helpers import domains, latents, survey, units
+from helpers.streaming.quantiles import peaks
 
 PASS, SCORES = "<= 1.15", "<= 1.5"
 ARTIFACTS = 400
@@ -40,8 +41,18 @@ def over_generation(rounds, flow, z, plain, thresholds):
     found = survey.thresholds(flow, few)
     apart = max(float((found[layer] - by_sorting(flow, few, layer)).abs().max()) for layer in flow.layers)
     note = f"from torch.quantile, {len(few)} images: largest difference {apart:.0e}"
+    if met(times[0], PASS) is False:
+        least = compare(lambda: read(flow, z), plain, rounds)[0]
+        note += f"; {least:.2f} is what generating and one look at every activation take, without a threshold"
     name = f"Thresholds of all layers, {len(z):,} images / generation"
     return name, PASS, *times, note + why(thresholds, times[0], PASS)
+
+
+def read(flow, z):
+    """Generate all layers but the image and look at each activation once, which no survey can do without."""
+    for _, recorded in flow.stream(z, flow.layers):
+        for h in recorded.values():
+            peaks(h)
 
 
 def by_sorting(flow, z, layer, tau=0.005):

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from helpers import survey
-from helpers.streaming import quantiles, shards
+from helpers.streaming import bins, quantiles, shards
 from tests.test_survey import backwards, canvas
 
 MANY = 10**9
@@ -20,7 +20,7 @@ def fed(tail, h, batch=32):
     for start in range(0, len(h), batch):
         part = h[start : start + batch]
         tail.update(part, start, quantiles.peaks(part))
-        held = max(held, sum(len(keys) for keys, _ in tail.parts))
+        held = max(held, sum(map(len, tail.parts)))
     return tail, held
 
 
@@ -47,7 +47,7 @@ def test_a_bracket_keeps_a_share_of_the_tail_that_falls_with_the_number_of_image
     tail, kept = quantiles.Tail(0.05, 3, 8.0, MANY), {}
     for start in range(0, 4096, 32):
         fed(tail, h[start : start + 32])
-        kept[start + 32] = sum(len(keys) for keys, _ in tail.parts) / (0.05 * 3 * 16 * (start + 32))
+        kept[start + 32] = sum(map(len, tail.parts)) / (0.05 * 3 * 16 * (start + 32))
     assert kept[4096] < 0.6 < 2 < kept[64]  # of as many as lie above the threshold
     assert torch.equal(tail.quantile(), exactly(h, 0.05).float())
 
@@ -65,8 +65,8 @@ def test_what_is_held_does_not_grow_with_the_number_of_images(cuts):
 def test_a_room_that_hardly_fits_is_made_smaller_and_one_pass_is_enough():
     h = sample(16_384)
     free, tight = (fed(quantiles.Tail(0.05, 3, 8.0, capacity), h)[0] for capacity in (MANY, 3000))
-    assert not tight.joined
-    assert len(tight._narrowed()[0]) <= 3000 < len(free._narrowed()[0])
+    assert "counts" not in tight.state()
+    assert tight.state()["held"].sum() <= 3000 < free.state()["held"].sum()
     assert torch.equal(tight.quantile(), free.quantile()) and not tight.quantile().isnan().any()
 
 
@@ -83,7 +83,7 @@ def test_images_in_order_of_brightness_take_another_pass(descending, capacity, t
     assert bounds["low"][0] < expected[0] <= bounds["high"][0] and bounds["total"] == 600 * 16
     again, held = fed(quantiles.Tail(tau, 3, 4.0, MANY, **bounds), h)
     assert torch.equal(again.quantile()[:1], expected[:1].float()) and again.quantile()[1:].isnan().all()
-    assert {quantiles._unit(keys).max() for keys, _ in again.parts if len(keys)} == {0}  # only at what is missing
+    assert {bins.unit(part.keys).max() for part in again.parts if len(part)} == {0}  # only at what is missing
     for cuts in (1, 4):
         found, taken, _ = passes(h, tau, 4.0, capacity, cuts)
         torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=0)
@@ -161,17 +161,72 @@ def test_tails_merge_in_any_order():
 def test_brackets_that_have_nothing_in_common_know_nothing():
     h = torch.cat([sample(200), sample(200) + 50])
     one, other = (fed(quantiles.Tail(0.5, 3, 2.0, MANY), part)[0] for part in h.chunk(2))
-    assert (one.high < other.low).all()
+    assert (one.brackets.high < other.brackets.low).all()
     assert one.merge(other).quantile().isnan().all()
     found, taken, _ = passes(h, 0.5, 2.0, MANY, cuts=2)
     torch.testing.assert_close(found.double(), exactly(h, 0.5), rtol=1e-6, atol=0)
     assert taken == 2
 
 
-def test_keys_sort_as_values_do_and_lead_back():
-    values = torch.tensor([-3e38, -2.5, -1e-45, 0.0, 1e-45, 0.3, 2.5, 3e38]).numpy()
-    keys = quantiles._key(np.zeros(8, np.int64), values)
-    assert (np.diff(keys) > 0).all() and np.array_equal(quantiles._value(keys), values)
-    assert quantiles._key(np.array([0]), np.array([-0.0], np.float32)) == keys[3]
-    assert quantiles._value(keys[3:4] - 1) == values[2]  # what lies just below 0, not -0
-    assert quantiles._unit(quantiles._key(np.arange(8), values)).tolist() == list(range(8))
+def merged(h, tau, width, capacity, cuts, batch):
+    """One pass in several parts; returns the tail."""
+    whole, *more = (fed(quantiles.Tail(tau, h.shape[1], width, capacity), part, batch)[0] for part in h.chunk(cuts))
+    for tail in more:
+        whole.merge(tail)
+    return whole
+
+
+def check_bounds(tail, h, tau):
+    """Assert that what a tail says of every unit holds, whether it is exact or only between bounds."""
+    ordered = h.transpose(0, 1).flatten(1).numpy()
+    rank = (ordered.shape[1] - 1) * (1 - tau)
+    ordered = np.sort(ordered, axis=1)
+    bounds = tail.sought(np.ones(h.shape[1], bool))
+    assert not np.isnan(bounds["low"]).any() and not np.isnan(bounds["high"]).any()
+    assert (bounds["low"] < ordered[:, int(np.floor(rank))]).all()
+    assert (ordered[:, int(np.ceil(rank))] <= bounds["high"]).all()
+    found = tail.quantile()
+    known = ~found.isnan()
+    assert torch.equal(found[known], exactly(h, tau).float()[known])
+
+
+def test_brackets_that_lie_apart_at_the_end_of_float32_have_bounds():
+    lowest = -3e38 * (1 + torch.arange(20) / 400)
+    h = torch.cat([lowest, torch.randperm(20, generator=torch.Generator().manual_seed(0))]).view(40, 1, 1, 1)
+    check_bounds(merged(h, 0.5, 2.0, 1, cuts=3, batch=16), h, 0.5)
+
+
+def test_a_bin_of_the_smallest_negative_numbers_is_counted_where_it_lies():
+    h = sample(100, units=2, size=2)
+    h[:, 0] = -1e-45
+    check_bounds(merged(h, 0.5, 8.0, 1, cuts=1, batch=4), h, 0.5)
+
+
+def test_infinities_are_counted_though_their_bins_are_joined():
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(2))
+    h = torch.randperm(40, generator=torch.Generator().manual_seed(11)).float().where(order >= 10, torch.inf)
+    h = h.view(40, 1, 1, 1)
+    for tau in (0.5, 0.75):
+        check_bounds(merged(h, tau, 2.0, 1, cuts=3, batch=4), h, tau)
+
+
+HARD = {
+    "smallest numbers": lambda h: h.mul(3).round() * 1.4e-45,
+    "smallest numbers, none above 0": lambda h: -h.mul(3).round().abs() * 1.4e-45,
+    "largest numbers": lambda h: h.sign() * (1 - h.abs() * 1e-6) * 3.4028e38,
+    "few numbers": lambda h: h.sign() * 7,
+    "two ends": lambda h: h + 3e38 * (torch.arange(len(h)) < len(h) // 2)[:, None, None, None],
+}
+
+
+@pytest.mark.parametrize("kind", HARD)
+@pytest.mark.parametrize("tau", [0.05, 0.5])
+def test_what_a_pass_says_holds_at_the_ends_of_float32(kind, tau):
+    h = sample(120, size=2)
+    h[:, 0] = HARD[kind](h[:, 0:1])[:, 0]
+    h[:, 1] = HARD[kind](h[:, 1:2])[:, 0]
+    for capacity in (1, 60, MANY):
+        for cuts, width, batch in ((1, 4.0, 4), (3, 0.5, 16), (10, 8.0, 7)):
+            check_bounds(merged(h, tau, width, capacity, cuts, batch), h, tau)
+            found, _, _ = passes(h, tau, width, capacity, cuts, batch)
+            assert torch.equal(found, exactly(h, tau).float())

@@ -157,7 +157,7 @@ def test_the_code_is_that_of_the_network_and_of_what_the_survey_computes_with(mo
     sha256 = shards.store.sha256
     monkeypatch.setattr(shards.store, "sha256", lambda path: seen.append(pathlib.Path(path).stem) or sha256(path))
     before = shards._code(flow, make)
-    assert {"pggan", "flow", "quantiles", "statistics", "shards", "survey"} <= set(seen)
+    assert {"pggan", "flow", "bins", "brackets", "quantiles", "statistics", "shards", "survey"} <= set(seen)
     assert not {"show", "widgets", "units", "churches"} & set(seen)
     changed = lambda path: "0" if pathlib.Path(path).stem == "quantiles" else sha256(path)  # noqa: E731
     monkeypatch.setattr(shards.store, "sha256", changed)
