@@ -129,6 +129,12 @@ def test_the_causal_units_are_found(flow, present, absent):
     assert causal.optimise(flow, score, absent, present, VALUES, first, steps=0)[0].tolist() == [1, 0, 0, 0]
 
 
+def test_a_unit_at_zero_can_come_back(flow, present, absent):
+    start = torch.tensor([0.0, 0, 1, 1])
+    alpha, _ = causal.optimise(flow, score, absent, present, VALUES, start, steps=120)
+    assert (alpha[:2] > 0.5).all() and (alpha[2:] < 0.1).all(), alpha
+
+
 def test_a_unit_that_acts_elsewhere_only_is_not_found(flow, z, labels, present):
     left = causal.places(flow, z, 1, labels, THING, present=False, count=300)
     left = left.take(left.masks[:, :, :2].sum(dim=(1, 2)) > 0)
