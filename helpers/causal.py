@@ -148,7 +148,8 @@ def images(flow, where, alpha, values=None, grad=False):
     grad: keep gradients of alpha and values.
     """
     state, values = where.state, torch.zeros_like(alpha) if values is None else values
-    return flow.resume(State(state.layer, Blend(alpha, values, where.masks)(state.h), state.extras), grad=grad)
+    edit = insert(state.layer, alpha, values, where.masks)[state.layer]
+    return flow.resume(State(state.layer, edit(state.h), state.extras), grad=grad)
 
 
 def share(where, labels):
