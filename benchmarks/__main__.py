@@ -18,6 +18,7 @@ SECTIONS = {
     "surveys": "Survey",
     "spread": "Memory and workers",
     "scores": "Defective score",
+    "dissection": "Dissection",
     "generation": "Generation",
     "frechet": "Fréchet distance",
 }

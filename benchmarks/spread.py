@@ -32,9 +32,9 @@ def memory(sizes):
     return name, MEMORY, large[0] / small[0], large[2], small[2], note
 
 
-def peak(images):
-    """Survey so many generations in a process of their own: MiB at its peak, MiB before, and seconds."""
-    run = subprocess.run([sys.executable, "-m", "benchmarks.peak", str(images)], capture_output=True, text=True)
+def peak(images, what="survey"):
+    """Survey, or dissect, so many generations in a process of their own: MiB at its peak, MiB before, and seconds."""
+    run = subprocess.run([sys.executable, "-m", "benchmarks.peak", str(images), what], capture_output=True, text=True)
     if run.returncode:
         raise RuntimeError(f"the process that measures memory failed: {run.stderr.strip()[-500:]}")
     return tuple(map(float, run.stdout.split()))

@@ -142,10 +142,14 @@ def places(flow, z, layer, labels, concept, present=True, count=200, below=None,
     return Places(state, masks, rows, shares[concept][rows, y, x], most[rows, y, x], concept)
 
 
-def images(flow, where, alpha, values=None):
-    """Draw the images with an intervention at their places: values (U,) put in, None takes out -> (M, C, R, R)."""
+def images(flow, where, alpha, values=None, grad=False):
+    """Draw the images with an intervention at their places: values (U,) put in, None takes out -> (M, C, R, R).
+
+    grad: keep gradients of alpha and values.
+    """
     state, values = where.state, torch.zeros_like(alpha) if values is None else values
-    return flow.resume(State(state.layer, Blend(alpha, values, where.masks)(state.h), state.extras))
+    edit = insert(state.layer, alpha, values, where.masks)[state.layer]
+    return flow.resume(State(state.layer, edit(state.h), state.extras), grad=grad)
 
 
 def share(where, labels):
@@ -178,15 +182,9 @@ def objective(flow, score, absent, present, alpha, values, penalty=0.005):
     s is the mean probability of the concept over the place's pixels; other arguments as of `optimise`.
     """
     found = []
-    for where, put in ((absent, values), (present, torch.zeros_like(values))):
-        device = flow.device
-        a = alpha.to(device)[:, None, None] * where.masks[:, None].to(device)
-        h = where.state.h.to(device)
-        h = h * (1 - a) + put.to(device)[:, None, None] * a
-        extras = {name: value.to(device) for name, value in where.state.extras.items()}
-        for later in range(where.state.layer + 1, flow.n_layers + 1):
-            h, extras = flow.network.advance(later, h, extras)
-        found.append(_at(score(h).softmax(dim=1)[:, where.concept], where.masks.to(device)).mean())
+    for where, put in ((absent, values), (present, None)):
+        drawn = images(flow, where, alpha, put, grad=True)
+        found.append(_at(score(drawn).softmax(dim=1)[:, where.concept], where.masks).mean())
     return found[1] - found[0] + penalty * alpha.square().sum().to(found[0].device)
 
 

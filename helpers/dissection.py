@@ -16,6 +16,7 @@ from helpers.units import pull_back
 SMALLEST_IOU, SMALLEST_QUALITY = 0.05, 0.01  # above which a unit counts as interpretable
 FRACTIONS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)  # of places above a level: where thresholds are looked for
 PLACES = 1024  # of a featuremap that levels are taken from
+CACHED = 2**16  # activations compared at once: what stays in a processor's cache is compared ten times as fast
 
 
 @dataclass(frozen=True)
@@ -125,9 +126,7 @@ def dissect(flow, z, segment, thresholds, concepts):
             size = tuple(recorded[layer].shape[-2:])
             if size not in weights:
                 weights[size] = _weights(masks, size)
-            by_place = recorded[layer].permute(0, 2, 3, 1).flatten(0, 2)  # a view where h is channels-last
-            found = [weights[size] @ (by_place > level.to(by_place)).float() for level in rows]
-            sums[layer] += torch.stack(found).double().cpu()
+            sums[layer] += _sums(recorded[layer], rows, weights[size])
     for name, area in zip(named, areas):
         if area == 0:
             raise ValueError(
@@ -211,16 +210,28 @@ def _grid(flow, layer, given):
     return rows
 
 
+def _sums(h, rows, weights):
+    """Add up weights (B, C + 1, h * w) where units are above levels (K, U): float64 (K, C + 1, U)."""
+    levels, found = rows.to(h), torch.zeros(len(rows), weights.shape[1], h.shape[1], dtype=torch.float64)
+    by_place = h.permute(0, 2, 3, 1).flatten(1, 2)  # a view where h is channels-last
+    some = max(1, CACHED // h[0].numel()) if h.device.type == "cpu" else len(h)
+    for part, weight in zip(by_place.split(some), weights.split(some)):
+        active = torch.empty(part.shape, device=h.device)  # of 0 and 1: no other memory is touched per level
+        for level, total in zip(levels, found):
+            total += torch.bmm(weight, torch.gt(part, level, out=active)).sum(dim=0, dtype=torch.float64).cpu()
+    return found
+
+
 def _weights(masks, size):
-    """Pull masks (B, C, R, R), and one of everything, back to a layer: (C + 1, B * h * w)."""
+    """Pull masks (B, C, R, R), and one of everything, back to a layer: (B, C + 1, h * w)."""
     count, _, *side = masks.shape
     everything = torch.ones(1, *side, device=masks.device)
     # Nothing is to be pulled back where the layer is as large as the image.
     pulled = [
         part.float() if tuple(side) == size else pull_back(part, size) for part in (masks.flatten(0, 1), everything)
     ]
-    by_concept = pulled[0].view(count, -1, size[0] * size[1]).transpose(0, 1).flatten(1)
-    return torch.cat([by_concept, pulled[1].flatten().repeat(count)[None]])
+    by_concept, everywhere = pulled[0].unflatten(0, (count, -1)), pulled[1].expand(count, 1, *size)
+    return torch.cat([by_concept, everywhere], dim=1).flatten(2)
 
 
 def _entropy(shares):

@@ -31,10 +31,10 @@ class Flow:
 
     network: a module with `n_layers`, `latent` (dimension of z) and
     `advance(layer, h, extras) -> (h, extras)`, where layer 1 receives z (B, D) as h.
-    All calls run without gradients, in chunks of `batch` images, on the network's own device,
-    and return float32 CPU tensors. Latents may be anything that float32 holds exactly (NumPy, float64, integers).
-    `origin` says where the generator came from. Raises ValueError for images that are not square, which nothing behind
-    is made for. Explained in notebook 00.
+    All calls run without gradients (`resume` keeps them if asked), in chunks of `batch` images, on the network's own
+    device, and return float32 CPU tensors. Latents may be anything that float32 holds exactly (NumPy, float64,
+    integers). `origin` says where the generator came from. Raises ValueError for images that are not square, which
+    nothing behind is made for. Explained in notebook 00.
     """
 
     def __init__(self, network, batch=32):
@@ -168,10 +168,11 @@ class Flow:
         extras = {name: torch.cat([p.extras[name] for p in parts]).cpu() for name in parts[0].extras}
         return State(layer, torch.cat([p.h for p in parts]).cpu(), extras)
 
-    def resume(self, state, edits=None):
+    def resume(self, state, edits=None, grad=False):
         """Compute layers state.layer+1..L: State -> images (B, C, H, W).
 
-        An edit of a layer up to state.layer would have no effect, so it raises ValueError.
+        grad: keep gradients, of state.h and of what edits hold. An edit of a layer up to state.layer would have no
+        effect, so it raises ValueError.
         """
         edits = self._checked_edits(edits)
         late = [layer for layer in edits if layer <= state.layer]
@@ -179,7 +180,7 @@ class Flow:
             raise ValueError(f"layer {late[0]} lies before the state (layer {state.layer}): edit state.h instead")
         count = len(state.h)
         images = torch.empty(count, *self._shapes[self.n_layers])
-        with torch.no_grad():
+        with torch.set_grad_enabled(grad):
             for rows in self._chunks(count):
                 h = (begin := self._on_device(state, rows, count)).h
                 for later in self._walk(begin, _at(edits, rows, count)):

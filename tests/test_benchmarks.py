@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as bench
-from benchmarks import compare, frechet, generation, met, scale, scores, spread, surveys, why
+from benchmarks import compare, dissection, frechet, generation, met, scale, scores, spread, surveys, why
 from helpers import correct, env
 from helpers.flow import Flow
 from helpers.networks import pggan
@@ -98,6 +98,20 @@ def test_a_missed_survey_says_what_no_survey_can_spare(flow, monkeypatch):
     monkeypatch.setattr(surveys, "PASS", "<= 0")
     note = surveys.over_generation(1, flow, z, lambda: flow.generate(z), lambda: None)[5]
     assert re.search(r"; \d+\.\d\d is what generating and one look at every activation take", note)
+
+
+def test_dissection_rows_say_what_the_segmentation_costs(flow, monkeypatch):
+    network = torch.nn.Conv2d(3, 2, 1).requires_grad_(False)
+
+    def segment(images):
+        return network(images).argmax(dim=1)
+
+    monkeypatch.setattr(dissection, "peak", lambda images, what: (100.0 + images / 100, 90.0, 1.0))
+    found = list(dissection.rows(1, flow, segment, ("one", "other"), images=20, sizes=(100, 200)))
+    assert [row[1] for row in found] == [None, "<= 2", "<= 2", "<= 1.05"]
+    assert all(min(row[2:5]) > 0 for row in found) and found[3][2] == 102 / 101
+    assert dissection.operations(lambda: segment(torch.zeros(5, 3, 16, 16))) == 2 * 5 * 256 * 3 * 2
+    assert found[0][5].startswith("0.00 and ") and found[0][5].endswith("GFLOP an image")
 
 
 def test_spread_rows_compare_equal_thresholds(flow, monkeypatch):

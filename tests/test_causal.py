@@ -129,6 +129,12 @@ def test_the_causal_units_are_found(flow, present, absent):
     assert causal.optimise(flow, score, absent, present, VALUES, first, steps=0)[0].tolist() == [1, 0, 0, 0]
 
 
+def test_a_unit_at_zero_can_come_back(flow, present, absent):
+    start = torch.tensor([0.0, 0, 1, 1])
+    alpha, _ = causal.optimise(flow, score, absent, present, VALUES, start, steps=120)
+    assert (alpha[:2] > 0.5).all() and (alpha[2:] < 0.1).all(), alpha
+
+
 def test_a_unit_that_acts_elsewhere_only_is_not_found(flow, z, labels, present):
     left = causal.places(flow, z, 1, labels, THING, present=False, count=300)
     left = left.take(left.masks[:, :, :2].sum(dim=(1, 2)) > 0)
@@ -143,6 +149,34 @@ def test_effects_of_known_causes(flow, present, absent):
     assert (half.gained == 1).all() and (half.lost == 0).all() and half.ace == 0
     nothing = causal.effect(flow, segment, absent, present, torch.zeros(4), VALUES)
     assert nothing.ace == -1 and not nothing.gained.any() and not nothing.lost.any()
+
+
+class Doors(nn.Module):
+    """Unit 0 draws a door, but only where unit 1 draws a wall."""
+
+    def __init__(self):
+        super().__init__()
+        self.units = nn.Identity()
+
+    def forward(self, z):
+        door, wall = self.units(z.view(-1, 2, SIZE, SIZE)).unbind(dim=1)
+        image = torch.stack([door * wall, wall, torch.zeros_like(wall)], dim=1)
+        return F.interpolate(image, (SIDE, SIDE), mode="nearest")
+
+
+def test_what_an_insertion_draws_depends_on_what_is_there():
+    flow = Flow.from_module(Doors(), ["units"], 2 * SIZE * SIZE, batch=8)
+    h = torch.zeros(6, 2, SIZE, SIZE)
+    h[:, 1, 2:] = 1  # wall below, sky above
+    h[:, 0, 3, 3] = 1
+    segment = lambda images: (images[:, 1] > 0.5).long() + (images[:, 0] > 0.5).long()  # noqa: E731 - sky, wall, door
+    labels = segment(flow.generate(h.flatten(1)))
+    gained = {}
+    for name, below in (("sky", 0), ("wall", 1)):
+        where = causal.places(flow, h.flatten(1), 1, labels, 2, present=False, below=below)
+        drawn = causal.images(flow, where, torch.tensor([1.0, 0]), torch.ones(2))
+        gained[name] = (causal.share(where, segment(drawn)) - where.before).tolist()
+    assert gained == {"sky": [0.0] * 48, "wall": [1.0] * 42}
 
 
 def test_mean_values_are_weighted_by_the_concept(flow, z, labels):
@@ -197,6 +231,9 @@ def test_bad_input_is_named(flow, z, labels, present, absent):
         causal.insert(1, torch.full((4,), 2.0), VALUES)
     with pytest.raises(ValueError, match="number per unit"):
         causal.insert(1, torch.zeros(4), torch.zeros(5))
+    for alpha, values in ((torch.zeros(4), torch.zeros(5)), (torch.zeros(5), torch.zeros(5))):
+        with pytest.raises(ValueError, match="number per unit|a layer of 5 units, got 4"):
+            causal.effect(flow, segment, absent, present, alpha, values)
     other = causal.places(flow, z, 1, labels, 0)
     with pytest.raises(ValueError, match="one concept and layer"):
         causal.effect(flow, segment, absent, other, torch.zeros(4), VALUES)

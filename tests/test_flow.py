@@ -130,6 +130,22 @@ def test_autocast_is_close_float32_and_edited_alike(flow, z):
     assert torch.equal(half.resume(state), half.generate(z))
 
 
+def test_resume_keeps_gradients_if_asked(flow, z):
+    state, weights = flow.state(z, 3), torch.ones(8, requires_grad=True)
+    h = state.h.clone().requires_grad_()
+    images = flow.resume(State(3, h, state.extras), {5: lambda h: h * weights[:, None, None]}, grad=True)
+    found = torch.autograd.grad(images.square().sum(), [h, weights])
+    x, extras = h, state.extras  # written out
+    for layer in range(4, flow.n_layers + 1):
+        x, extras = flow.network.advance(layer, x, extras)
+        x = x * weights[:, None, None] if layer == 5 else x
+    expected = torch.autograd.grad(x.square().sum(), [h, weights])
+    for mine, theirs in zip(found, expected):
+        assert theirs.abs().max() > 0
+        close(mine / theirs.abs().max(), theirs / theirs.abs().max())
+    assert not flow.resume(State(3, h, state.extras)).requires_grad
+
+
 def test_a_state_under_autocast_is_float32_and_can_be_resumed_exactly():
     torch.manual_seed(0)
     styled = Flow(stylegan2.Layers(stylegan2.Generator((8, 8, 6), 5, 6, 2)), batch=4)

@@ -13,7 +13,7 @@ from helpers.networks import pggan
 from helpers.worlds import planted
 from tests.networks import tiny_generator
 from tools.measure.planted import __main__ as tool
-from tools.measure.planted import corrections, finding, others, settings, shared, shifting
+from tools.measure.planted import corrections, finding, settings, shared, shifting
 from tools.measure.planted.measure import masking, measure, ranking_rows
 from tools.measure.planted.summary import summary
 
@@ -68,7 +68,7 @@ def test_a_setting_that_cannot_be_planted_is_told_and_not_tried_again(monkeypatc
     monkeypatch.setattr(planted, "plant", refuses)
     monkeypatch.setitem(shared.SHARED, "domain", type("Domain", (), {"flow": None}))
     monkeypatch.setitem(shared.SHARED, "plant", None)
-    for how in (measure, shifting.measure, others.measure):
+    for how in (measure, shifting.measure):
         tried.clear()
         assert how((7, 3, "stain", 4.0, 0.2, False)) == [settings.Row("planting", "refused", shared.TRIES)]
         assert tried == [7 + 1000 * n for n in range(shared.TRIES)]
@@ -169,7 +169,7 @@ class Everywhere:
 @pytest.fixture
 def small(monkeypatch):
     """A planting in a random generator of six layers, with what is known of ranked and of held-out images."""
-    for module in (corrections, shifting, finding, others):
+    for module in (corrections, shifting, finding):
         monkeypatch.setattr(module, "LAYERS", range(1, 7))
     monkeypatch.setitem(shared.SHARED, "domain", SimpleNamespace(maps=lambda images: images))
     flow, z = Flow(pggan.Layers(tiny_generator())), latents(range(120), 9)
@@ -229,8 +229,8 @@ def test_a_shift_of_planted_units_is_found_and_measured(small, monkeypatch):
 
 def test_rankings_without_masks(small, monkeypatch):
     planting, rank, _ = small
-    monkeypatch.setattr(others, "LABELS", (50,))
-    found = others.rankings(planting.flow, rank)
+    monkeypatch.setattr(shifting, "LABELS", (50,))
+    found = shifting.rankings(planting.flow, rank)
     rates = (planting.flow.record(rank.z, [4])[4] > 0).float().mean(dim=0)
     share = ((rates > 0) & (rates <= 0.3)).float().mean(dim=(1, 2))
     assert (found["places where it is rare", 0][4] - share).abs().max() <= 1.01 / rates[0].numel()

@@ -161,7 +161,7 @@ class Blend(Edit):
         self.check(h, len(self.alpha))
         a = self.alpha.to(h)[:, None, None]
         a = a if self.masks is None else a * _lowered(self.masks, h)
-        return torch.where(a == 0, h, h * (1 - a) + self.values.to(h)[:, None, None] * a)
+        return h * (1 - a) + self.values.to(h)[:, None, None] * a  # h itself where a is 0, with a gradient there too
 
 
 def _lowered(masks, h):

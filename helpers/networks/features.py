@@ -33,9 +33,18 @@ class Block(nn.Module):
             self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, h):
-        shortcut = h if self.downsample is None else self.downsample(h)
-        h = F.relu(self.bn1(self.conv1(h)))
-        return F.relu(self.bn2(self.conv2(h)) + shortcut)
+        shortcut = h if self.downsample is None else normalised(*self.downsample, h)
+        h = normalised(self.conv1, self.bn1, h).relu_()
+        return normalised(self.conv2, self.bn2, h).add_(shortcut).relu_()
+
+
+def normalised(conv, bn, h):
+    """Compute bn(conv(h)), once trained as one convolution: a quarter of the network's time was the normalisation."""
+    if bn.training:
+        return bn(conv(h))
+    scale = bn.weight * (bn.running_var + bn.eps).rsqrt()
+    weight, bias = conv.weight * scale[:, None, None, None], bn.bias - bn.running_mean * scale
+    return F.conv2d(h, weight, bias, conv.stride, conv.padding)
 
 
 class Pyramid(nn.Module):
@@ -94,7 +103,7 @@ class ResNet18(nn.Module):
 
     def all_maps(self, h):
         """Return every level's featuremap of prepared input h: {level: (N, width * 2**(level - 1), h, w)}."""
-        h = F.relu(self.bn1(self.conv1(h)))
+        h = normalised(self.conv1, self.bn1, h).relu_()
         if self.stem == "imagenet":
             h = F.max_pool2d(h, 3, 2, 1)
         return {level: (h := getattr(self, f"layer{level}")(h)) for level in LEVELS}

@@ -1,15 +1,14 @@
 """Measure on planted artifact units, whose truth is known, what scores, masks and corrections find and repair.
 
     python -m tools.measure.planted              # adds what is missing to data/churches/planted.csv
-    python -m tools.measure.planted --shift      # the shift toward normal, to data/churches/planted_shift.csv
-    python -m tools.measure.planted --others     # rankings without masks, to data/churches/planted_others.csv
+    python -m tools.measure.planted --shift      # what needs no mask, to data/churches/planted_shift.csv
     python -m tools.measure.planted --summary    # prints means over plantings with 95 % intervals
-    python -m tools.build.manifest churches planted.csv planted_shift.csv planted_others.csv
+    python -m tools.build.manifest churches planted.csv planted_shift.csv
 
 Twenty seeds; each plants four units of layer 3, 4, 5 or 6 or two of layer 7, in every kind at the middle strength and
-rate, and in one kind at others. Corrections, the shift among them, and the other rankings are measured for one kind of
-each seed, at the middle. Ids are from the unlabelled pool, cut into parts: what is measured on held-out images is
-measured on latents that no level, label, threshold, ranking or tuning has seen. The run can be stopped and goes on
+rate, and in one kind at others. Corrections, the shift among them, and the rankings without masks are measured for one
+kind of each seed, at the middle. Ids are from the unlabelled pool, cut into parts: what is measured on held-out images
+is measured on latents that no level, label, threshold, ranking or tuning has seen. The run can be stopped and goes on
 where it was; the fullest come first.
 """
 
@@ -22,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers import env, store
-from tools.measure.planted import others, shifting
+from tools.measure.planted import shifting
 from tools.measure.planted.measure import measure
 from tools.measure.planted.settings import COLUMNS, FIRST, KEYS, conditions
 from tools.measure.planted.shared import prepare
@@ -57,22 +56,17 @@ def main():
     p = argparse.ArgumentParser("python -m tools.measure.planted", description=__doc__, formatter_class=shape)
     p.add_argument("--seeds", type=int, default=20)
     p.add_argument("--workers", type=int, default=2, help="processes of one thread each")
-    p.add_argument(
-        "--out", type=Path, help="default: planted.csv, or planted_shift or planted_others, in data/churches"
-    )
-    only = p.add_mutually_exclusive_group()
-    only.add_argument("--shift", action="store_true", help="measure the shift toward normal")
-    only.add_argument("--others", action="store_true", help="measure the rankings that need no masks")
+    p.add_argument("--out", type=Path, help="default: planted.csv, or planted_shift.csv, in data/churches")
+    p.add_argument("--shift", action="store_true", help="measure the shift toward normal, and rankings without masks")
     p.add_argument("--summary", action="store_true", help="print means of what is there")
     a = p.parse_args()
-    name = "planted_shift" if a.shift else "planted_others" if a.others else "planted"
-    measured = shifting.measure if a.shift else others.measure if a.others else measure
+    name, measured = ("planted_shift", shifting.measure) if a.shift else ("planted", measure)
     out = a.out or store.data_root() / "churches" / f"{name}.csv"
     table, start = read(out), time.perf_counter()
     if a.summary:
         print(summary(table).to_csv(index=False))
         return
-    todo = missing(table, a.seeds, a.shift or a.others)
+    todo = missing(table, a.seeds, a.shift)
     pool = ProcessPoolExecutor(a.workers, get_context("spawn"), prepare)
     try:
         gather(table, todo, pool.map(measured, todo), out)

@@ -1,10 +1,10 @@
-"""Measure what the difference of artifacts and normals finds of planted units, and what a shift restores."""
+"""Measure what finds planted units without masks, rare places and class differences, and what a shift restores."""
 
 import itertools
 
 import torch
 
-from helpers import correct, units
+from helpers import correct, rare_units, survey, units
 from helpers.evidence import ground_truth
 from tools.measure.planted.corrections import likeness, only, tuned_on
 from tools.measure.planted.finding import precisions
@@ -15,7 +15,7 @@ AMOUNTS, SHARES = (0.5, 1.0, 2.0), (0.01, 0.1, 1.0)
 
 
 def measure(condition):
-    """Measure the shift on one planting: its rows, without the keys."""
+    """Measure rankings and shifts on one planting: its rows, without the keys."""
     seed, layer, kind, strength, rate, _ = condition
     planting, _, refused = attempts(layer, kind, strength, rate, seed)
     if planting is None:
@@ -24,17 +24,25 @@ def measure(condition):
     maps = SHARED["rank", "maps"].clone()
     maps[rank.fires] = SHARED["domain"].maps(rank.images[rank.fires])
     rows = [Row("planting", "refused", refused)]
-    for labels in LABELS:
-        found = differences(planting.flow, rank, labels)
-        for name, score in scored(found).items():
-            for scope, value in precisions(score, planting.units, layer).items():
-                rows.append(Row("finding", "average precision", value, name, "", labels, scope))
+    for (name, labels), score in rankings(planting.flow, rank).items():
+        for scope, value in precisions(score, planting.units, layer).items():
+            rows.append(Row("finding", "average precision", value, name, "", labels, scope))
     found = differences(planting.flow, rank, USUAL)
     shown = test.artifact.nonzero().flatten()[:64]
     seen = SHARED["domain"].maps(test.images[shown])
     return rows + likeness(
         planting.flow, ways(planting, layer, found, rank), Masks(maps, rank, USUAL), test, shown, seen
     )
+
+
+def rankings(flow, rank):
+    """Score all units by every way that needs no mask: {(its name, labels used): scores}."""
+    rates = survey.activation_rates(flow, rank.z, layers=LAYERS, places=True)
+    scores = {("places where it is rare", 0): rare_units.unit_shares(rare_units.rare(rates))}
+    for labels in LABELS:
+        found = scored(differences(flow, rank, labels))
+        scores |= {(name, labels): score for name, score in found.items()}
+    return scores
 
 
 def differences(flow, rank, labels):
