@@ -54,9 +54,9 @@ class Study:
         self.train = [i for i in train if i in known]
         self.head = self.domain.head if head is None else head
 
-    def measured(self, layers, how="mean"):
-        """Measure differences, layer after layer where there are several."""
-        options = {"dark": self.setting.dark}
+    def measured(self, layers, how="mean", dark=None, **options):
+        """Measure differences, layer after layer where there are several, with options of `layer_after_layer`."""
+        options["dark"] = self.setting.dark if dark is None else dark
         if len(layers) > 1:
             options |= {"make": correct.layer_after_layer, "how": how}
         return evaluation.differences(self.domain, self.train, layers, **options)
