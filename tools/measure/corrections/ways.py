@@ -123,6 +123,7 @@ class Study:
             "original": self.domain.images,
             "damping, the paper's setting": lambda ids: self.domain.images(ids, correct.sequential(self.scores, last)),
             "damping, tuned": lambda ids: self.domain.images(ids, correct.sequential(self.scores, *setting.damped)),
+            "shift of layer 1, means, once": lambda ids: self.domain.images(ids, correct.shift(self.measured([1]))),
             "shift": lambda ids: self.shifted(ids, setting.amount),
             "shift, local": lambda ids: self.shifted(ids, setting.amount, self.domain.masks(ids)),
             SMALLEST: lambda ids: self.shifted(ids, self.amounts(ids)),
