@@ -117,8 +117,8 @@ class Shift(Edit):
         return {name: value for name, value in named.items() if value is not None and value.ndim}
 
     def at(self, amount):
-        """Return the same shift by another amount, a number."""
-        return replace(self, amount=torch.full_like(self.amount, amount))
+        """Return the same shift by another amount, one number for all images."""
+        return replace(self, amount=self.amount.new_tensor(amount))
 
     def __call__(self, h):
         self.check(h, len(self.difference))
