@@ -33,17 +33,18 @@ def rows(rounds, flow=None, images=2000):
 def shifted(rounds, flow, z):
     """Yield the rows of the shift: one amount for all, and the search of each image's smallest one.
 
-    A quarter of the images is called artifact, by their brightness, which costs nothing; the amounts that were tried
-    on the way are in the note, since the time goes with them.
+    The brightest quarter of the images stands for the artifacts: such a judge costs nothing. Each amount that is tried
+    on the way is a generation behind layer 1, so their number, which the note has, is nearly the ratio.
     """
-    half = len(z) // 2
-    found = correct.layer_after_layer(flow, z[:half], z[half:], [1, 2], how="linear")
-    edits, plain = correct.shift(found, how="linear"), (lambda: flow.generate(z))
+    plain = lambda: flow.generate(z)  # noqa: E731
+    bright = plain().clamp(-1, 1).mean(dim=(1, 2, 3))
+    level = float(bright.quantile(0.75))
+    found = correct.layer_after_layer(flow, z[bright > level], z[bright <= level], [1, 2], how="linear")
+    edits = correct.shift(found, how="linear")
     moved = lambda: flow.generate(z, edits)  # noqa: E731
     times = compare(moved, plain, rounds)
     yield "Shifted / plain generation", CORRECTED, *times, "layers 1 and 2, linear" + why(moved, times[0], CORRECTED)
 
-    level = float(plain().clamp(-1, 1).mean(dim=(1, 2, 3)).quantile(0.75))
     judge = lambda images: images.mean(dim=(1, 2, 3)) - level  # noqa: E731
     search = lambda: correct.smallest_amount(flow, z, found, judge, how="linear")  # noqa: E731
     seen = int((~search().said.isnan()).sum())

@@ -2,8 +2,9 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
-from helpers import rating
+from helpers import labels, rating
 from helpers.rating import PairVote, PictureVote, Vote
 
 HEADER = "id,method,side,label_original,label_corrected,better,rater"
@@ -224,3 +225,63 @@ def test_what_is_left_alone_keeps_the_vote_on_its_original():
     assert len(rating.left_alone(votes, "shift", [], "all")) == 4
     with pytest.raises(ValueError, match="there is no vote on 'damping', there are original, shift"):
         rating.left_alone(votes, "damping", [], "x")
+
+
+def test_normals_whose_vote_turned_are_counted_by_rater():
+    said = [  # image, rater, what the original and what the corrected one is called
+        (1, "a", "normal", "artifact"), (1, "b", "normal", "normal"), (2, "a", "artifact", "normal"),
+        (2, "b", "artifact", "normal"), (3, "a", "normal", "artifact"),
+    ]  # fmt: skip
+    votes = [PictureVote(i, "original", before, rater) for i, rater, before, _ in said]
+    votes += [PictureVote(i, "shift", after, rater) for i, rater, _, after in said]
+    votes += [PictureVote(2, "shift", "artifact", "c")]  # who did not see the original
+    assert rating.turned(votes, "shift", [1, 2]) == (4, 1, 2)
+    assert rating.turned(votes, "shift", [1, 2, 3]) == (5, 2, 2)
+    assert rating.turned(votes, "damping", [1, 2]) == (0, 0, 0)
+
+
+class Voted:
+    """A domain of four images, of which the first and the last look normal to its classifier."""
+
+    name = "small"
+    labels = labels.Labels(
+        [1, 2, 3, 4], ["normal", "artifact", "artifact", "normal"], ["", *["stain"] * 2, ""], [*"aaaa"]
+    )
+
+    def images(self, ids):
+        return torch.tensor(ids, dtype=torch.float32)
+
+    def artifact_scores(self, images):
+        return torch.where((images == 1) | (images == 4), -1.0, 1.0)
+
+
+def test_the_votes_that_come_with_a_domain(tmp_path, monkeypatch):
+    monkeypatch.setattr(rating.store, "fetch", lambda name: tmp_path / name)
+    (tmp_path / "small").mkdir()
+    fine, broken = "normal", "artifact"
+    called = {1: (fine, broken), 2: (broken, fine), 3: (broken, broken), 4: (fine, fine)}
+    votes = [
+        PictureVote(i, method, label, rater)
+        for i, both in called.items()
+        for method, label in zip(("original", rating.SURE), both)
+        for rater in ("first", "second")
+    ]
+    rating.write(tmp_path / "small" / "picture_votes.csv", votes)
+    found = rating.pictures(Voted())
+    assert list(found.table.index.names) == ["method", "group"] and found.table.n.unique().tolist() == [2]
+    assert found.table.value.to_dict() == {
+        ("original", "normal"): 1, ("original", "artifact"): 0,
+        (rating.SURE, "normal"): 0.5, (rating.SURE, "artifact"): 0.5,
+        (rating.SPARED, "normal"): 1, (rating.SPARED, "artifact"): 0.5,  # the normal that got worse was left alone
+    }  # fmt: skip
+    assert found.agreement.n == 8 and found.agreement.kappa == 1  # of what they saw, not of what was derived
+    assert found.turned == (4, 0, 0) and rating.turned(votes, rating.SURE, [1, 4]) == (4, 2, 0)
+    assert [share[0] for share in found.shares.values()] == [0, 0.5, 0.5, 0.5, 1, 1]
+    assert found.shares["original (normals)"] == (1, *rating.wilson(1.0, 2))
+    assert rating.pictures(Voted(), 2).table.n.unique().tolist() == [1]
+
+    pairs = [PairVote(i, rating.SURE, "left", better, "yes", "first") for i, better in ((2, "corrected"), (3, "same"))]
+    rating.write(tmp_path / "small" / "pair_votes.csv", pairs)
+    shares = rating.pairs(Voted())
+    assert shares.value.to_dict() == {"improved": 0.5, "equal": 0.5, "worse": 0.0, "same": 1.0}
+    assert list(shares.columns) == ["n", "value", "low", "high"] and set(shares.n) == {2}

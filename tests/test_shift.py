@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from helpers import correct, units
+from helpers.corrections.edits import Shift
 from helpers.flow import Flow, State
 from helpers.latents import latents
 from helpers.networks import pggan, stylegan2, unetgan
@@ -87,6 +88,26 @@ def test_a_shift_takes_the_difference_off(flow, z, found, masks, amounts, kind):
     images = flow.generate(z, correct.shift(found, a, masks=m))
     close(images, by_hand(flow, z, {layer: taken(layer) for layer in found}))
     assert (images - flow.generate(z)).abs().amax(dim=(1, 2, 3))[1:].min() > 1e-4
+
+
+@pytest.mark.parametrize("clamp", [False, True, None])
+@pytest.mark.parametrize("linear", [False, True])
+def test_the_written_out_maths_in_any_memory_layout(masks, amounts, linear, clamp):
+    g = torch.Generator().manual_seed(4)
+    h, (d, spread, centre) = torch.randn(N, 6, 8, 8, generator=g), torch.randn(3, 6, 8, 8, generator=g)
+    h[:4], off = h[:4].abs(), torch.rand(6, 8, 8, generator=g) < 0.3
+    d[off], spread[off] = 0, 0
+    edit = Shift(d, amounts, masks, spread if linear else None, centre if linear else None, clamp)
+    weight = amounts.double().reshape(-1, 1, 1, 1) * F.adaptive_avg_pool2d(masks[:, None].double(), 8)
+    by = weight * (d.double() + (spread.double() * (h.double() - centre.double()) if linear else 0))
+    above = torch.tensor([[clamp is not False and (clamp is True or i < 4)] for i in range(N)])[..., None, None]
+    expected = torch.where(above & (weight != 0) & ~off, (h - by).clamp_min(0), h - by)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        laid = h.to(memory_format=layout)
+        found = edit(laid)
+        assert found.is_contiguous(memory_format=layout) and found.data_ptr() != laid.data_ptr()
+        close(found.double(), expected, 1e-6)
+        assert torch.equal(laid, h)
 
 
 def test_nothing_is_the_identity_bit_for_bit(flow, z, found, masks):

@@ -118,31 +118,41 @@ class Shift(Edit):
         return {k: value for k, value in named.items() if value is not None and value.ndim > shared.get(k, 0)}
 
     def at(self, amount):
-        """Return the same shift by another amount, a number."""
-        return replace(self, amount=torch.full_like(self.amount, amount))
+        """Return the same shift by another amount, one number for all images."""
+        return replace(self, amount=self.amount.new_tensor(amount))
 
     def __call__(self, h):
         self.check(h, self.difference.shape[-3])
         if h.shape[2:] != self.difference.shape[-2:]:
             got, expected = tuple(h.shape[2:]), tuple(self.difference.shape[-2:])
             raise ValueError(f"this shift is for featuremaps of {expected} places, got {got}")
-        by = self.difference.to(h)
-        if self.spread is not None:
-            by = by + self.spread.to(h) * (h - self.centre.to(h))
         weight = self.amount.to(h).reshape(-1, 1, 1, 1)
-        by = by * (weight if self.masks is None else weight * _lowered(self.masks, h))
-        shifted = h - by
+        weight = weight if self.masks is None else weight * _lowered(self.masks, h)
+        by = _beside(self.difference, h)
+        if self.spread is None:
+            shifted = h - weight * by
+        else:  # the same maths, in one pass over the featuremap
+            spread = _beside(self.spread, h)
+            shifted = torch.addcmul(weight * (spread * _beside(self.centre, h) - by), h, 1 - weight * spread)
         if self.clamp is not False:
-            above = shifted.clamp_min(0)
-            if self.clamp is None:
-                above = torch.where(h.amin(dim=(1, 2, 3), keepdim=True) >= 0, above, shifted)
-            shifted = torch.where(by == 0, h, above)
+            shifted.clamp_(min=self._floor(h, weight))
         return _laid_out(h, shifted)
+
+    def _floor(self, h, weight):
+        """Return what the result must not fall below: 0 in what is shifted, nothing elsewhere, which stays as it is."""
+        touched = self.difference != 0 if self.spread is None else (self.difference != 0) | (self.spread != 0)
+        free = (weight == 0) if self.clamp else (weight == 0) | (h.amin(dim=(1, 2, 3), keepdim=True) < 0)
+        return _beside(torch.where(touched, 0.0, -torch.inf), h) + torch.where(free, -torch.inf, 0.0).to(h)
+
+
+def _beside(values, h):
+    """Return values (U, H, W) as (1, U, H, W) in the memory layout of h; mixed ones cost more than the arithmetic."""
+    return torch.empty_like(h[:1]).copy_(values)
 
 
 def _laid_out(h, edited):
     """Return an edit in the memory layout of h, on which a convolution's rounding hangs."""
-    return torch.empty_like(h).copy_(edited)
+    return edited if edited.stride() == h.stride() else torch.empty_like(h).copy_(edited)
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,13 @@ def choose(name):
         trial.measure(f"layer 1, mean, 2, portion {portion:g}", flow.generate(z, correct.shift(found, 2.0, portion)))
     edits = correct.shift(study.measured([1]), 1.0, places=False)
     trial.measure("layer 1, mean, 1, per unit", flow.generate(z, edits))
+    edits = correct.shift(study.measured([1]), 1.0, masks=trial.domain.masks(trial.artifacts))
+    trial.measure("layer 1, mean, 1, within the masks", flow.generate(z, edits))
+    others = study.measured([1], dark=not study.setting.dark)
+    which = "without the dark images" if study.setting.dark else "with the dark images"
+    trial.measure(f"layer 1, mean, 1, {which}", flow.generate(z, correct.shift(others)))
+    both = study.measured([1, 2], "linear", normals="shifted")
+    trial.measure("layer 1 and 2, linear, 1, normals shifted too", flow.generate(z, correct.shift(both, how="linear")))
     for step in (1.0, 1.5):
         trial.measure(f"latent direction, {step:g}", flow.generate(study.direction.step(z, step)))
     for margin in (0.0, 1.0):

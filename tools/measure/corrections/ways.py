@@ -54,9 +54,9 @@ class Study:
         self.train = [i for i in train if i in known]
         self.head = self.domain.head if head is None else head
 
-    def measured(self, layers, how="mean"):
-        """Measure differences, layer after layer where there are several."""
-        options = {"dark": self.setting.dark}
+    def measured(self, layers, how="mean", dark=None, **options):
+        """Measure differences, layer after layer where there are several, with options of `layer_after_layer`."""
+        options["dark"] = self.setting.dark if dark is None else dark
         if len(layers) > 1:
             options |= {"make": correct.layer_after_layer, "how": how}
         return evaluation.differences(self.domain, self.train, layers, **options)
@@ -123,6 +123,7 @@ class Study:
             "original": self.domain.images,
             "damping, the paper's setting": lambda ids: self.domain.images(ids, correct.sequential(self.scores, last)),
             "damping, tuned": lambda ids: self.domain.images(ids, correct.sequential(self.scores, *setting.damped)),
+            "shift of layer 1, means, once": lambda ids: self.domain.images(ids, correct.shift(self.measured([1]))),
             "shift": lambda ids: self.shifted(ids, setting.amount),
             "shift, local": lambda ids: self.shifted(ids, setting.amount, self.domain.masks(ids)),
             SMALLEST: lambda ids: self.shifted(ids, self.amounts(ids)),
