@@ -146,8 +146,8 @@ class Shift(Edit):
 
 
 def _beside(values, h):
-    """Return values (U, H, W) as (1, U, H, W) in the memory layout of h; mixed ones cost more than the arithmetic."""
-    return torch.empty_like(h[:1]).copy_(values)
+    """Return values (U, H, W) as (1, U, H, W), or (N, U, H, W), laid out like h: mixed ones cost more than the maths."""
+    return torch.empty_like(h[:1] if values.ndim == 3 else h).copy_(values)
 
 
 def _laid_out(h, edited):
