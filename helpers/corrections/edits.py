@@ -146,7 +146,7 @@ class Shift(Edit):
 
 
 def _beside(values, h):
-    """Return values (U, H, W) as (1, U, H, W), or (N, U, H, W), laid out like h: mixed ones cost more than the maths."""
+    """Return values (1 or N, U, H, W), or (U, H, W), laid out like h: mixed layouts cost more than the arithmetic."""
     return torch.empty_like(h[:1] if values.ndim == 3 else h).copy_(values)
 
 
