@@ -3,7 +3,7 @@ import torch
 from networks import tiny_generator
 
 from helpers import correct, survey, units
-from helpers.flow import Flow
+from helpers.flow import Flow, State
 from helpers.interface import strokes
 from helpers.interface.strokes import DRAW, MEND, REMOVE, Stroke
 from helpers.networks import pggan
@@ -87,10 +87,9 @@ def test_draw_and_remove_are_the_blend_written_by_hand(flow, z, values, how, str
             expected[0, unit, 1, x] = h[0, unit, 1, x] * (1 - strength) + r * strength
     torch.testing.assert_close(edits[2](h), expected, rtol=0, atol=1e-6)
     assert torch.equal(edits[2](h)[:, [0, 2, 3]], h[:, [0, 2, 3]])
-    assert torch.equal(
-        flow.generate(z[:1], edits),
-        flow.resume(flow.state(z[:1], 2).__class__(2, edits[2](h), flow.state(z[:1], 2).extras)),
-    )
+    state = flow.state(z[:1], 2)
+    images = flow.resume(State(2, expected, state.extras))
+    torch.testing.assert_close(flow.generate(z[:1], edits), images, rtol=0, atol=1e-4 * float(images.abs().max()))
 
 
 def test_the_drawn_value_is_each_units_own_099_quantile(flow, z, values):

@@ -163,7 +163,8 @@ class Painting:
             (k, pooled(covered(stroke.points, stroke.size, self.side), self.flow.shape(k)[1:]))
             for k, _ in stroke.chosen
         ]
-        return ", ".join(f"the last {int((m > 0).sum())} of {m.numel()} places of layer {k}" for k, m in here)
+        said = [f"{int((m > 0).sum())} of {m.numel()} places of layer {k}" for k, m in here]
+        return f"the last stroke reaches {', '.join(said)}"
 
     def _code(self, index, mine, path):
         start = f"{self.known['flow']}.generate({self.known['z']}[{index}:{index + 1}]"
