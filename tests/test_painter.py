@@ -1,5 +1,6 @@
 """The painter's view, without a kernel: what ipyevents would report of the mouse goes to `heard`."""
 
+import asyncio
 import errno
 import html
 import io
@@ -13,13 +14,14 @@ import torch
 from networks import tiny_generator
 from PIL import Image
 
-from helpers import correct, survey, units, widgets
+from helpers import correct, dissection, domains, survey, units, widgets
 from helpers.flow import Flow
 from helpers.interface.painter import WATCHED
 from helpers.interface.painting import OWN, TILE
 from helpers.interface.strokes import covered
 from helpers.interface.tile_rows import GAP
 from helpers.networks import pggan
+from helpers.weights import packages
 from tests.rounding import close
 
 
@@ -243,6 +245,28 @@ def test_errors_are_seen_raised_and_lose_nothing(view, tmp_path, monkeypatch):
     assert text(view, "error") == "" and (tmp_path / "none.safetensors").exists()
 
 
+def test_an_error_stays_until_something_is_done(view):
+    view.controls["set"].value = OWN
+
+    async def by_the_loop():  # as in a kernel: the preview is due only when the stroke has ended
+        mouse(view, "mousedown", (3, 3))
+        mouse(view, "mousemove", (4, 4))
+        with pytest.raises(ValueError, match="no unit is chosen"):
+            mouse(view, "mouseup", (4, 4), held=0)
+        await asyncio.sleep(0.3)
+        mouse(view, "mousemove", (5, 5), held=0)
+
+    asyncio.run(by_the_loop())
+    assert "no unit is chosen" in text(view, "error") and view.strokes.value == ()
+    with pytest.raises(ValueError, match="no unit is chosen"):
+        mouse(view, "mousedown", (3, 3))
+    mouse(view, "mousemove", (4, 4))
+    mouse(view, "mouseup", (4, 4), held=0)
+    assert "no unit is chosen" in text(view, "error") and view.strokes.value == ()
+    view.controls["own"].value = "2:1"
+    assert text(view, "error") == ""
+
+
 def test_first_values(flow, z, given):
     view = widgets.painter(flow, z, **given)
     controls = view.controls
@@ -280,9 +304,22 @@ def test_the_mouse_is_listened_to_or_its_lack_is_said(view, flow, z, given, monk
     assert len(without.strokes.value) == 1
 
 
-def test_the_faces_paint_with_sets_and_differences_but_without_concepts(given):
-    from helpers.worlds.absent import Absent
-
-    concepts = Absent("label maps", "segment=...")
-    with pytest.raises(ValueError, match="this domain has no label maps"):
-        len(concepts)
+def test_the_faces_are_painted_by_unit_sets_and_mended_but_have_no_concepts(tmp_path):
+    lacking = packages.lacking()
+    if lacking:
+        pytest.skip(lacking)
+    domain = domains.load("faces")
+    flow, z = domain.flow, domain.latents(range(8))
+    values = survey.thresholds(flow, z, tau=0.01, layers=[2, 3])
+    with pytest.raises(ValueError, match="no segmentation head, so there are no concepts here: choose units by other"):
+        dissection.segmenter(domain.evaluation)
+    view = widgets.painter(flow, z, {name: {} for name in domain.classes}, values)
+    assert view.controls["set"].value == OWN and "no concepts or other sets" in text(view, "brush")
+    differences = units.differences(flow, z[:4], z[4:], [1])
+    view = widgets.painter(flow, z, {"random": units.random_scores(flow, 0, [2, 3])}, values, differences)
+    view.controls["x"].value, view.controls["y"].value = 20, 30
+    press(view, "dab")
+    view.controls["how"].value = "mend here"
+    press(view, "dab")
+    assert list(view.edits) == [1, 2] and not torch.equal(view.shown, flow.generate(z[:1]))
+    close(view.shown, flow.generate(z[:1], view.edits))

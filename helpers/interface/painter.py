@@ -12,6 +12,7 @@ from helpers.interface.views import NAMED, View, button, chooser, limit, menu, p
 WATCHED = ["mousedown", "mousemove", "mouseup", "mouseleave"]
 EVERY = 30  # milliseconds between two moves of the mouse that the browser reports
 MISSING = "; without the mouse, which needs ipyevents (pip install ipyevents, then reload the page): use x, y and dab"
+NO_SETS = "; no concepts or other sets of units were given: write units down as layer:unit"
 SETTINGS = ("how", "set", "layer", "units", "own", "size", "strength")
 
 
@@ -75,7 +76,7 @@ class PainterView(View):
         inputs, ids = {"index": choice["index"], "strokes": self.strokes}, painting.ids
         by_id = ids and ("index", ids, range(len(ids)))
         super().__init__(rows, inputs, painting.draw, more, ("state", "brush", "numbers", "code"), by_id)
-        self._preview, self._event = paced(self.guarded(self._show_partial)), _mouse(self)
+        self._preview, self._event = paced(self._follow_brush), _mouse(self)
         for name in ("how", "set", "layer"):
             held[name].observe(self._settle, "value")
         for name in SETTINGS:
@@ -106,7 +107,7 @@ class PainterView(View):
                 self._preview()
         elif self._points:  # the button is up, or the mouse has left the picture
             done, self._points = self._points, []
-            self._add(done)
+            self.guarded(self._add)(done)
 
     def _stroke(self, points):
         return self.painting.stroke(*(self.controls[name].value for name in SETTINGS), points)
@@ -116,15 +117,16 @@ class PainterView(View):
         self.painting.edits([stroke])  # refused before anything is kept
         self.strokes.value = (*self.strokes.value, (self.index, stroke))
 
-    def _show_partial(self):
+    def _follow_brush(self):
+        if self._points:  # else the stroke has ended; guarded, that would take its error away
+            self.guarded(self._draw_partial)()
+
+    def _draw_partial(self):
         """Draw the stroke that the mouse is at, before it is kept."""
-        try:
-            if self._points:
-                partial = (self.index, self._stroke(self._points))
-                self.put(*self.painting.draw(self.index, (*self.strokes.value, partial)))
-        except Exception:
-            self._points = []
-            raise
+        points, self._points = self._points, []  # an error ends it
+        partial = (self.index, self._stroke(points))
+        self.put(*self.painting.draw(self.index, (*self.strokes.value, partial)))
+        self._points = points
 
     def _dab(self, _):
         self._add([(self.controls["x"].value, self.controls["y"].value)])
@@ -163,8 +165,9 @@ class PainterView(View):
             controls[name].disabled = mends or not known
 
     def _say(self, *_):
+        lacking = "" if self.painting.sets else NO_SETS
         missing = "" if self._event else MISSING
-        self.controls["brush"].value = f"the next stroke: {self._stroke(())}{missing}"
+        self.controls["brush"].value = f"the next stroke: {self._stroke(())}{lacking}{missing}"
 
 
 def _first(painting, start):
@@ -189,5 +192,5 @@ def _mouse(view):
         return None
     image, event = view.controls["image"], {"wait": EVERY, "throttle_or_debounce": "throttle"}
     event = Event(source=image, watched_events=WATCHED, prevent_default_action=True, **event)
-    event.on_dom_event(view.guarded(view.heard))
+    event.on_dom_event(view.heard)
     return event
