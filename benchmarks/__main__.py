@@ -19,6 +19,7 @@ SECTIONS = {
     "spread": "Memory and workers",
     "scores": "Defective score",
     "generation": "Generation",
+    "painting": "Painting",
     "frechet": "Fréchet distance",
 }
 PAGE = env.ROOT / "docs" / "benchmarks.md"
