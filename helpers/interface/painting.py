@@ -91,7 +91,8 @@ class Painting:
         before, shown = self.images(index).clamp(-1, 1), self.images(index, mine)
         layers, after, mask = self._replay.computed, shown.clamp(-1, 1), self.mask(mine)
         tiles = [tint(before, mask[None], outline=True) if mask is not None and mask.any() else as_bytes(before)]
-        picture = panel([("", torch.cat([*tiles, as_bytes(after)]), ["before: paint here", "after: or here"])], TILE)
+        captions = ["before, with the brush", "after: paint on either"]
+        picture = panel([("", torch.cat([*tiles, as_bytes(after)]), captions)], TILE)
         state = f"{self.caption(index)}; {len(mine)} stroke{'s' * (len(mine) != 1)}"
         state += f", the last: {mine[-1]}" if mine else ": paint with the mouse, or by x and y"
         path = self._files.get((index, mine))
