@@ -20,6 +20,7 @@ SECTIONS = {
     "scores": "Defective score",
     "dissection": "Dissection",
     "generation": "Generation",
+    "painting": "Painting",
     "frechet": "Fréchet distance",
 }
 PAGE = env.ROOT / "docs" / "benchmarks.md"

@@ -13,7 +13,7 @@ from helpers import units as unit_scores
 from helpers.corrections import amounts
 from helpers.corrections.amounts import AMOUNTS, latent_direction, smallest_step  # noqa: F401
 from helpers.corrections.differences import Differences, over_places
-from helpers.corrections.edits import Edits, LocalScale, Scale, Shift, Zero
+from helpers.corrections.edits import Chain, Edits, LocalScale, Scale, Shift, Zero
 from helpers.corrections.files import read as read_edits  # noqa: F401
 from helpers.corrections.files import write as write_edits  # noqa: F401
 
@@ -160,6 +160,20 @@ def smallest_amount(flow, z, differences, judge, grid=AMOUNTS, every=False, marg
     """
     edits = shift(differences, torch.ones(len(z)), **options)
     return amounts.smallest_amount(flow, z, edits, judge, grid, every, margin)
+
+
+def chained(*corrections):
+    """Do corrections one after the other in each layer: Edits, in which a later one gets what an earlier one leaves.
+
+    Returns Edits that know the ids of all their images if every correction does.
+    """
+    layers, ids = (
+        sorted({layer for edits in corrections for layer in edits}),
+        [getattr(e, "ids", None) for e in corrections],
+    )
+    each = {layer: tuple(edits[layer] for edits in corrections if layer in edits) for layer in layers}
+    known = frozenset().union(*ids) if ids and None not in ids else None
+    return Edits({layer: found[0] if len(found) == 1 else Chain(found) for layer, found in each.items()}, known)
 
 
 def selected(scores, layers, portion=0.2):

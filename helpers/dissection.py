@@ -68,7 +68,15 @@ CUT = ("levels", "inside", "sizes")
 
 
 def segmenter(network):
-    """Make the function images (B, 3, R, R) -> label maps (B, R, R) of a network with a segmentation head."""
+    """Make the function images (B, 3, R, R) -> label maps (B, R, R) of a network with a segmentation head.
+
+    Raises ValueError for a network without one, as of the faces, for which there are no concepts.
+    """
+    if not hasattr(network, "segment"):
+        raise ValueError(
+            "this network has no segmentation head, so there are no concepts here: choose units by other scores, or "
+            "write a function images (B, 3, R, R) -> label maps (B, R, R) of your own"
+        )
     return lambda images: network.segment(images).argmax(dim=1)
 
 

@@ -11,6 +11,7 @@ import torch
 
 from helpers.interface import correction_preview, previews, unit_preview
 from helpers.interface.correction_settings import MAIN, STOPPED, Given, Recipe
+from helpers.interface.painter import painter  # noqa: F401
 from helpers.interface.previews import started
 from helpers.interface.raters import labeller, playground, rater  # noqa: F401
 from helpers.interface.views import NAMED, View, button, chooser, id_box, limit, menu, pair, span

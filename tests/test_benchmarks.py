@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as bench
-from benchmarks import compare, dissection, frechet, generation, met, scale, scores, spread, surveys, why
+from benchmarks import compare, dissection, frechet, generation, met, painting, scale, scores, spread, surveys, why
 from helpers import correct, env
 from helpers.flow import Flow
 from helpers.networks import pggan
@@ -81,6 +81,21 @@ def test_generation_rows_compare_equal_images(flow):
     assert near(plain, flow.generate(z)) and plain.std() > 0.01
     edits = {2: correct.Scale(torch.linspace(0, 1, flow.units(2)))}
     assert near(generation.correct_by_hand(flow, z, edits), flow.generate(z, edits))
+
+
+def test_painting_rows_time_each_move_of_a_drag(flow, monkeypatch):
+    monkeypatch.setattr(painting, "MOVES", 3)
+    found = list(painting.rows(2, flow))
+    assert [row[0].rpartition(", ")[2] for row in found] == [
+        "20 units of layer 1", "20 units of layer 4", "the shift of layer 1"
+    ]  # fmt: skip
+    for name, goal, ratio, allowed, taken, note in found:
+        assert name.startswith("300 ms / a move of the brush") and goal == ">= 1" and allowed == 0.3
+        assert (
+            taken > 0
+            and ratio == pytest.approx(0.3 / taken)
+            and note.startswith("6 moves in 2 drags, generated, drawn")
+        )
 
 
 def test_survey_rows_compare_equal_thresholds(flow):

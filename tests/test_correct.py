@@ -476,3 +476,38 @@ def test_scores_that_make_no_weight_in_the_unit_interval_are_refused(scores):
     with pytest.raises(ValueError, match="layer 2.* scores"):
         correct.local(nan, torch.zeros(1, 16, 16), 3)
     assert correct.sequential(distances, 3)[1].weights.min() == 0
+
+
+def test_a_chain_gives_a_later_edit_what_an_earlier_one_leaves(flow, z, scores, masks):
+    first, second = correct.sequential(scores, 3), correct.local(scores, masks, 2, 0.5)
+    both = correct.chained(first, second, correct.ablate(5, [0]))
+    assert list(both) == [1, 2, 3, 5] and both.ids is None
+    h = flow.record(z, [2])[2]
+    assert torch.equal(both[2](h), second[2](first[2](h)))
+    assert torch.equal(both[3](flow.record(z, [3])[3]), first[3](flow.record(z, [3])[3]))
+    by_hand = {
+        1: lambda h: second[1].take(rows(h), N)(first[1](h)),
+        2: lambda h: second[2].take(rows(h), N)(first[2](h)),
+    }
+    seen = []
+
+    def rows(h):  # chunks come in order, each with layers 1 and 2
+        seen.append(len(h))
+        start = 7 * ((len(seen) - 1) // 2)
+        return slice(start, start + len(h))
+
+    expected = flow.generate(z, first | second | by_hand | {5: correct.ablate(5, [0])[5]})
+    assert torch.equal(flow.generate(z, both), expected)
+    with pytest.raises(ValueError, match="masks for 20 images"):
+        flow.generate(z[:3], both)
+    assert torch.equal(flow.generate(z, correct.chained()), flow.generate(z))
+    assert correct.chained() == {}
+
+
+def test_a_chain_knows_its_images_if_all_its_parts_do(flow, z):
+    found = units.differences(flow, z[:3], z[3:6], [1])
+    found.ids = frozenset({3, 7})
+    other = units.differences(flow, z[:3], z[3:6], [2])
+    other.ids = frozenset({9})
+    assert correct.chained(correct.shift(found), correct.shift(other)).ids == {3, 7, 9}
+    assert correct.chained(correct.shift(found), correct.ablate(2, [0])).ids is None

@@ -2,7 +2,7 @@ import pytest
 import torch
 from networks import tiny_generator
 
-from helpers import correct, store, units
+from helpers import causal, correct, store, units
 from helpers.flow import Flow
 from helpers.networks import pggan
 
@@ -28,11 +28,14 @@ def corrections(flow, z):
         "sequential": correct.sequential(scores, 2),
         "local": correct.local(scores, masks, 2),
         "shift": correct.shift(found, 1.5),
+        "chained": correct.chained(
+            correct.ablate(2, [0, 4]), correct.local(scores, masks, 2), causal.insert(2, masks[0, 3, :12], scores[2])
+        ),
         "shift of each": correct.shift(found, torch.rand(len(z)), 0.5, masks, "linear"),
     }
 
 
-@pytest.mark.parametrize("name", ["ablate", "sequential", "local", "shift", "shift of each"])
+@pytest.mark.parametrize("name", ["ablate", "sequential", "local", "shift", "shift of each", "chained"])
 def test_edits_come_back_and_do_the_same(flow, z, tmp_path, name):
     edits = corrections(flow, z)[name]
     correct.write_edits(tmp_path / "edits.safetensors", edits, flow)
@@ -50,6 +53,8 @@ def test_what_cannot_be_read_is_named(flow, z, tmp_path):
         correct.read_edits(path, flow)
     with pytest.raises(TypeError, match="layer 1 has a function, only edits made by correct"):
         correct.write_edits(path, {1: lambda h: h}, flow)
+    with pytest.raises(TypeError, match="layer 1 has a function, only edits made by correct"):
+        correct.write_edits(path, correct.chained(correct.ablate(1, [0]), {1: lambda h: h}), flow)
     assert not path.exists()
     with pytest.raises(ValueError, match="no layer 40"):
         correct.write_edits(path, correct.ablate(40, [0]), flow)

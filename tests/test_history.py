@@ -1,10 +1,11 @@
 import asyncio
+import time
 from types import SimpleNamespace
 
 import pytest
 from ipywidgets import BoundedIntText, FloatSlider, IntSlider, Text
 
-from helpers.interface.history import Moves, at_rest, plain
+from helpers.interface.history import Moves, at_rest, paced, plain
 
 
 @pytest.fixture
@@ -46,6 +47,47 @@ def test_undo_and_reset(moves):
     count = len(moves.drawn)
     moves.moves.undo()  # nothing left
     assert len(moves.drawn) == count
+
+
+def test_redo_brings_back_what_was_undone_until_something_else_is_done(moves):
+    moves.moves.redo()  # nothing undone yet
+    assert moves.drawn == []
+    for value in (4, 5, 6):
+        moves.n.value = value
+    moves.moves.undo()
+    moves.moves.undo()
+    moves.moves.redo()
+    assert moves.n.value == 5 == moves.drawn[-1]["n"]
+    moves.moves.redo()
+    assert moves.n.value == 6
+    count = len(moves.drawn)
+    moves.moves.redo()
+    assert len(moves.drawn) == count
+    moves.moves.undo()
+    moves.moves.undo()
+    moves.x.value = 0.7
+    moves.moves.redo()  # there is no way back to 5
+    assert moves.drawn[-1] == {"n": 4, "x": 0.7, "text": ""}
+    moves.moves.undo()
+    moves.moves.undo()
+    assert moves.drawn[-1] == {"n": 3, "x": 0.1, "text": ""}
+
+
+def test_what_is_paced_leaves_time_between():
+    done, clock = [], []
+
+    async def move():
+        moved = paced(lambda: (done.append(len(clock)), time.sleep(0.05)))
+        for _ in range(100):  # a move each 5 ms or so
+            clock.append(1)
+            moved()
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.5)
+
+    asyncio.run(move())
+    assert 2 <= len(done) < 60 and done[-1] == 100  # some on the way, and the last move in any case
+    paced(lambda: done.append("at once"))()
+    assert done[-1] == "at once"
 
 
 def test_a_drag_is_one_move():

@@ -123,6 +123,16 @@ def test_masks_of_equal_size_and_other_content_are_told_apart(flow, z, replay):
         close(replay.images([2], edits), flow.generate(z[2:3], edits))
 
 
+def test_chained_edits_are_known_by_their_content(flow, z, replay):
+    def edits(units):
+        return correct.chained(correct.ablate(2, [0]), correct.ablate(2, units))
+
+    replay.images([1], edits([1]))
+    assert torch.equal(replay.images([1], edits([1])), flow.generate(z[1:2], edits([1]))) and replay.computed == []
+    assert torch.equal(replay.images([1], edits([3])), flow.generate(z[1:2], edits([3])))
+    assert replay.computed == list(range(3, LAST + 1))
+
+
 def test_what_later_layers_need_is_kept(z):
     torch.manual_seed(0)
     flow = Flow(Skipping())

@@ -115,4 +115,4 @@ def test_what_is_installed_with_it_is_what_requirements_say():
     assert set(given) <= wanted
     groups = "\n".join(lines).split("\n\n")
     packaged = [line.partition("#")[0].strip() for group in groups[2:4] for line in group.splitlines()[1:]]
-    assert {*packaged, "ipywidgets>=8.1"} == set(given)
+    assert {*packaged, "ipywidgets>=8.1", "ipyevents>=2.0.2"} == set(given)

@@ -72,6 +72,14 @@ def states(view):
                 one.value = type(one.value)(far)
                 view.now()
                 yield
+    if "dab" in view.controls:
+        with tempfile.TemporaryDirectory() as folder:
+            view.controls["path"].value = f"{folder}/it's painted.safetensors"
+            for name in ("dab", "save"):
+                view.controls[name].click()
+            view.now()
+            yield
+        view.moves.undo()  # what it reads is gone
     if "select" in view.controls:
         view.controls["select"].click()
         view.now()

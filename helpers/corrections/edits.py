@@ -171,7 +171,24 @@ class Blend(Edit):
         self.check(h, len(self.alpha))
         a = self.alpha.to(h)[:, None, None]
         a = a if self.masks is None else a * _lowered(self.masks, h)
-        return h * (1 - a) + self.values.to(h)[:, None, None] * a  # h itself where a is 0, with a gradient there too
+        # h itself where a is 0, with a gradient there, too
+        return _laid_out(h, h * (1 - a) + self.values.to(h)[:, None, None] * a)
+
+
+@dataclass(frozen=True)
+class Chain(Edit):
+    """Apply several edits of one layer, each to what the one before leaves."""
+
+    edits: tuple
+
+    def take(self, rows, total):
+        """See `Edit`; each of them is cut."""
+        return Chain(tuple(edit.take(rows, total) if hasattr(edit, "take") else edit for edit in self.edits))
+
+    def __call__(self, h):
+        for edit in self.edits:
+            h = edit(h)
+        return h
 
 
 def _lowered(masks, h):

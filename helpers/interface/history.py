@@ -1,6 +1,7 @@
 """Follow how controls are moved: one redraw for each change, undo and reset, what to do once they rest."""
 
 import asyncio
+import time
 from contextlib import contextmanager
 
 
@@ -14,6 +15,7 @@ class Moves:
 
     def __init__(self, controls, redraw, pause=0.6, dragged=()):
         self.controls, self.redraw, self._past, self._held = controls, redraw, [], False
+        self._undone = []
         self.dragged = {name for name in controls if getattr(controls[name], "continuous_update", False)} | set(dragged)
         self._first = self._now = self.values
         self._moving = None  # the name of the control that is being dragged
@@ -33,6 +35,8 @@ class Moves:
         drag = moved[0] if moved[1:] == [] and moved[0] in self.dragged and not forget else None
         if not forget and (drag is None or drag != self._moving):
             self._past.append(self._now)
+        if not forget:
+            self._undone.clear()
         self._now, self._moving = values, drag
         self._rest()
         self.redraw(values)
@@ -56,7 +60,14 @@ class Moves:
     def undo(self, *_):
         """Take the latest change back; without one, do nothing."""
         if self._past:
+            self._undone.append(self._now)
             self.set(self._past.pop(), forget=True)
+
+    def redo(self, *_):
+        """Do again what was undone last, unless something else was done since; without it, do nothing."""
+        if self._undone:
+            self._past.append(self._now)
+            self.set(self._undone.pop(), forget=True)
 
     def reset(self, *_):
         """Go back to the first values; undo takes that back as well."""
@@ -80,6 +91,33 @@ def at_rest(action, seconds=1.0):
         if timer is not None:
             timer.cancel()
         timer = loop.call_later(seconds, action)
+
+    return moved
+
+
+def paced(action):
+    """Return a function to call at each move; `action` follows so often that half of the time stays free for moves.
+
+    Where no event loop runs, so outside a kernel, `action` follows at once.
+    """
+    timer, cost = None, 0.0
+
+    def run():
+        nonlocal timer, cost
+        timer, began = None, time.perf_counter()
+        try:
+            action()
+        finally:
+            cost = time.perf_counter() - began
+
+    def moved():
+        nonlocal timer
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return run()
+        if timer is None:
+            timer = loop.call_later(cost, run)
 
     return moved
 

@@ -72,6 +72,8 @@ def _fingerprint(edit):
 
 
 def _content(value):
+    if isinstance(value, tuple):
+        return tuple(map(_content, value))
     if not isinstance(value, torch.Tensor):
         return _fingerprint(value)
     raw = value.detach().cpu().contiguous().numpy()

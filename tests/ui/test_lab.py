@@ -71,8 +71,14 @@ widgets.rater(images, {{"inverted": -images, "grey": 0 * images}}, range(12), {!
 PLAYGROUND = """
 widgets.playground(flow, lambda ids: latents(ids, 10), range(100, 130), range(200, 206), {!r}, "ann", every=4)
 """
+PAINTER = """
+values = survey.thresholds(flow, z, tau=0.01, layers=[4, 6])
+mended = units.differences(flow, latents(range(20, 40), 10), latents(range(40, 60), 10), [1])
+sets = {{"tree": {{k: scores["DS"][k] for k in (4, 6)}}, "mine": {{6: [3, 1]}}}}
+widgets.painter(flow, z, sets, values, mended, ids=range(500, 512), path={!r}, start={{"units": 4}})
+"""
 CELLS = {"corrector": CORRECTOR, "masks": MASKS, "units": UNITS, "axis": AXIS, "labeller": LABELLER, "rater": RATER}
-CELLS["playground"] = PLAYGROUND
+CELLS |= {"playground": PLAYGROUND, "painter": PAINTER}
 CELLS |= {
     f"other {name}": CELLS[name] for name in ("labeller", "rater")
 }  # to press everything, with files of their own
@@ -97,7 +103,7 @@ def notebook(jupyter, folder):
     """All widgets in one notebook and one kernel: {name: View}."""
     from playwright.sync_api import expect
 
-    path = {name: str(folder / f"{name}.csv") for name in CELLS}
+    path = {name: str(folder / f"{name}.csv") for name in CELLS} | {"painter": str(folder / "painted.safetensors")}
     cells = [cell.format(path[name]) if "{!r}" in cell else cell for name, cell in CELLS.items()]
     jupyter.write("widgets.ipynb", [WORLD, *cells])
     jupyter.open("widgets.ipynb")
@@ -396,6 +402,65 @@ def test_the_playground_measures_while_one_labels(jupyter, notebook, folder):
     view.press("undo [u]")
     expect(view.text("3 of 30 labelled (normal 2, other 1); no difference yet")).to_be_visible()
     assert until(lambda: len(labels.read(path)) == 3)
+
+
+def test_the_brush_follows_the_mouse(jupyter, notebook, folder):
+    from playwright.sync_api import expect
+
+    page, view, saved = jupyter.page, notebook["painter"], folder / "painted.safetensors"
+    expect(view.text("id 500; 0 strokes: paint with the mouse")).to_be_visible()
+    expect(view.text("the next stroke: draw 4 units of layer 4 (tree), brush 8 px, strength 1.00")).to_be_visible()
+    plain, image = view.picture(), view.cell.locator("img.jupyter-widgets")
+
+    def drag(start, end, release=True):
+        """Drag the mouse over the result, from a pixel of 64 to another."""
+        image.scroll_into_view_if_needed()
+        box, tall = image.bounding_box(), image.evaluate("i => i.naturalHeight")
+        zoom = box["height"] / tall
+        at = [
+            [box["x"] + zoom * (392 + 6 * x + 3), box["y"] + zoom * (tall - 384 + 6 * y + 3)] for x, y in (start, end)
+        ]
+        page.mouse.move(*at[0])
+        page.mouse.down()
+        page.mouse.move(*at[1], steps=8)
+        if release:
+            page.mouse.up()
+
+    drag((10, 20), (50, 30), release=False)
+    expect(view.text("id 500; 1 stroke, the last: draw 4 units of layer 4 (tree)")).to_be_visible()  # still dragging
+    assert until(lambda: view.picture() != plain)
+    page.mouse.up()
+    view.press("save")
+    expect(view.text("correct.read_edits(")).to_be_visible()  # so the stroke has ended and is drawn
+    written, painted = saved.read_bytes(), view.picture()
+    assert painted != plain
+    view.press("undo")
+    expect(view.text("id 500; 0 strokes")).to_be_visible()
+    assert view.picture() == plain  # pixel by pixel
+    view.press("redo")
+    expect(view.text("id 500; 1 stroke,")).to_be_visible()
+    assert view.picture() == painted
+
+    view.box("brush", exact=True).select_option("mend here")
+    expect(view.text("the next stroke: mend here, brush 8 px")).to_be_visible()
+    drag((30, 40), (30, 50))
+    expect(view.text("id 500; 2 strokes, the last: mend here, brush 8 px, strength 1.00; not saved")).to_be_visible()
+    view.enter("x", 5)
+    view.role("button", name="dab", exact=True).focus()
+    page.keyboard.press("Enter")  # by the keyboard alone
+    expect(view.text("id 500; 3 strokes")).to_be_visible()
+    view.box("brush", exact=True).select_option("remove")
+    view.box("units of", exact=True).select_option("own units")
+    expect(view.box("own units", exact=True)).to_be_enabled()
+    drag((30, 40), (30, 50))
+    expect(view.role("alert")).to_contain_text("no unit is chosen")
+    expect(view.text("id 500; 3 strokes")).to_be_visible()
+    view.press("clear")
+    expect(view.text("id 500; 0 strokes")).to_be_visible()
+    view.press("load")
+    expect(view.text("the last: painted.safetensors, layer 4; saved in")).to_be_visible()
+    assert written == saved.read_bytes() and len(view.picture()) > 1000
+    assert jupyter.kinds() == ["Code"] * (1 + len(CELLS))
 
 
 def test_nothing_is_lost_when_the_kernel_dies(jupyter, notebook, folder):
