@@ -282,6 +282,8 @@ def test_causes(both):
     close(causal.mean_values(there, z, 2, labels, 1), values)
     alpha = causal.top(values, here.units(2) // 2)
     close(causal.images(there, places[0][0], alpha, values), causal.images(here, places[1][0], alpha, values))
+    for edits in (causal.insert(2, alpha, values, masks_of(here).float()), causal.ablate(2, alpha)):
+        close(there.generate(z, edits), here.generate(z, edits))
     effects = [causal.effect(flow, shades, *pair, alpha, values) for flow, pair in zip((there, here), places)]
     close(tuple(effects[0]), tuple(effects[1]))
 
