@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 from helpers import store
-from helpers.latents import image_ids
 from helpers.streaming import partials, shards
 from helpers.streaming.quantiles import Tail
 from helpers.streaming.shards import check_finite  # noqa: F401 - also what scores check with
@@ -65,7 +64,6 @@ def part(flow, z, file, first=0, tau=0.005, k=20, above=None, by="max", layers=N
     all machines. The others are those of `survey`, and must be the same everywhere.
     """
     asked = _asked(flow, tau, k, above, by, layers)
-    (first,) = image_ids([first])
     done = _gather(flow, z, partial(_everything, **asked), map, resume, first)
     done.weights = partials.weights(flow)
     store.write(Path(file), {"asked": asked, "marks": partials.marks(z), **done.packed()})
