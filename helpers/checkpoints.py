@@ -22,7 +22,7 @@ LAYOUTS = [
 ]
 # What files call their networks, word by word; our own trainers' checkpoints have an OWN part.
 OWN = "average"
-AVERAGED = r"(?i)(?:^|[._])(ema|avg|average|averaged|smooth)(?=[._]|$)|(?:^|\.)(gs|avgg)(?=\.|$)"
+AVERAGED = r"(?i)(?:^|[._])(ema|swa|avg|average|averaged|running|shadow|smooth)(?=[._]|$)|(?:^|\.)(gs|avgg)(?=\.|$)"
 NAMED = {
     GENERATOR: r"(?i)(?:^|[._])(g|gen|netg|generator)(?=[._]|$)",
     DISCRIMINATOR: r"(?i)(?:^|[._])(d|dis|disc|netd|discriminator|critic)(?=[._]|$)",
@@ -66,14 +66,14 @@ def _load(path, role, label, group=None, grouping=None):
     held, safe = contents.read(path)
     networks = contents.networks(held, lambda keys: any(re.match(marks, str(k)) for marks, _ in LAYOUTS for k in keys))
     if not networks:
-        raise ValueError(_unknown(path.name, contents.keys(held)))
+        raise ValueError(_unknown(path.name, contents.keys(held), role))
     name = _choose(networks, role, path.name)
     weights, settings = contents.tensors(networks[name], path.name)
     found = recognise(
         LAYOUTS, weights, _settings(held) | {"own": safe or OWN in held} | settings | {"label": label}, path.name
     )
     if found is None:
-        raise ValueError(_unknown(path.name, list(weights)[:3]))
+        raise ValueError(_unknown(path.name, list(weights)[:3], role))
     if found.role != role:
         raise ValueError(f"{path.name} holds a {found.role}: load it with load_{found.role}")
     if label is not None and found.label is None:
@@ -81,7 +81,7 @@ def _load(path, role, label, group=None, grouping=None):
     options = _options(found, group, grouping, path.name)
     origin, stage = f"{path.name}: {found.title}", _stage(name, role)
     origin += f", {stage}" if stage else ""
-    origin += f", class {label}" if label is not None else ""
+    origin += f", class {int(label)}" if label is not None else ""
     if role == GENERATOR:
         raw = stage and not re.search(AVERAGED, name)
         which = "raw weights, the file has no moving average" if raw else "moving average of the weights"
@@ -138,12 +138,13 @@ def _settings(held):
     return settings | beside
 
 
-def _unknown(name, keys):
+def _unknown(name, keys, role):
     text = (
         f"{name} is no progressive GAN, StyleGAN2 or U-net GAN that is known: it has {', '.join(keys) or 'no tensors'}"
     )
-    advice = (
-        "; to use it all the same, build your own module, give it these tensors with load_state_dict, and hand it to "
-        "Flow.from_module with the names of the submodules that shall be layers (Flow.candidates lists them)"
-    )
+    taker = "domains.load as its discriminator="
+    if role == GENERATOR:
+        taker = "Flow.from_module with the names of the submodules that shall be layers (Flow.candidates lists them)"
+    advice = "; to use it all the same, build your own module, give it these tensors with load_state_dict, and hand it "
+    advice += f"to {taker}"
     return text + (advice if keys else "")

@@ -13,13 +13,23 @@ def representative_image(flow, z, layer):
     """Draw the mean featuremap of the given latents: z (k, D) of a unit's top images -> image (1, C, H, W).
 
     All units of `layer` are averaged over the k images, and the rest of the generator turns the mean into
-    one image: clear where the images agree, blurred where they do not (Figure 7). Explained in notebook 04.
+    one image: clear where the images agree, blurred where they do not (Figure 7). Raises ValueError for no latent, or
+    images with different labels. Explained in notebook 04.
     """
     if len(z) == 0:
         raise ValueError("a representative image needs at least one latent")
     state = flow.state(z, layer)
-    extras = {name: value.mean(0, keepdim=True) for name, value in state.extras.items()}
+    extras = {name: _middle(name, value) for name, value in state.extras.items()}
     return flow.resume(State(state.layer, state.h.mean(0, keepdim=True), extras))
+
+
+def _middle(name, value):
+    """Average what goes along with featuremaps over the images; labels have no mean."""
+    if value.is_floating_point():
+        return value.mean(0, keepdim=True)
+    if not torch.equal(value, value[:1].expand_as(value)):
+        raise ValueError(f"the images differ in {name}, which has no mean: take images of one and the same")
+    return value[:1]
 
 
 def clusters(flow, z, layer, units, count=4, masks=None):

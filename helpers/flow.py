@@ -58,10 +58,11 @@ class Flow:
         module: anything that maps latents to images (B, C, R, R). layers: names of its submodules, in the order in
         which they run (`candidates` lists them); the image is one more layer. latent: dimension of z, or the shape of
         one latent if the module wants more, such as (100, 1, 1). inputs: what its forward takes beside the latents, by
-        name: tensors, of one row for all images or one row per image in the order of z, and plain values. output: which
-        part of what it returns is the image, an index or a key. What torch.fx cannot trace is recorded and edited by
-        hooks, where to resume costs a whole pass; noise that it draws is fixed, and what is not float32 converted, each
-        with a warning; `origin` says how it was cut. Raises ValueError if a name, an input or an output does not fit.
+        name: tensors or NumPy arrays, of one row for all images or a row per image in the order of z, and plain values;
+        the latents are its first argument that is not among them. output: which part of what it returns is the image,
+        an index or a key. What torch.fx cannot trace is recorded and edited by hooks, where to resume costs a whole
+        pass; noise that it draws is fixed, and what is not float32 converted, each with a warning; `origin` says how it
+        was cut. Raises ValueError if a name, an input or an output does not fit, or the module does not run on them.
         Explained in notebook 08.
         """
         network = own_module.layered(module, layers, latent, inputs, output)

@@ -28,7 +28,8 @@ def image_ids(ids):
             found.append(int(i))
         except (TypeError, ValueError, OverflowError):
             found.append(-1)
-        if found[-1] != i or not 0 <= found[-1] < 2**32:
+        mark = isinstance(i, bool | np.bool_) or getattr(i, "dtype", None) == torch.bool  # of a mask, say
+        if mark or found[-1] != i or not 0 <= found[-1] < 2**32:
             raise ValueError(f"image ids must be integers from 0 to 2**32 - 1, got {i!r}")
     return found
 
@@ -39,7 +40,7 @@ def exact(values, dtype=torch.float32):
     Raises ValueError where that dtype cannot hold them exactly, so that nothing is rounded unasked, and for no numbers.
     """
     try:
-        given = values if isinstance(values, torch.Tensor) else torch.as_tensor(np.asarray(values))
+        given = values if isinstance(values, torch.Tensor) else _tensor(np.asarray(values))
         if given.is_complex():
             raise TypeError
         found = given.detach().to(dtype)
@@ -49,6 +50,14 @@ def exact(values, dtype=torch.float32):
         want = str(dtype).removeprefix("torch.")
         raise ValueError(f"latents are {given.dtype} and not exact in {want}: round them first, by z.astype('{want}')")
     return found
+
+
+def _tensor(array):
+    """Return a NumPy array as a tensor, also one that torch refuses: turned round, read-only, of another machine."""
+    if array.dtype.kind not in "biuf":
+        raise TypeError
+    known = array.dtype.newbyteorder("=") if array.dtype.itemsize <= 8 else np.float64
+    return torch.from_numpy(np.require(array, known, "CW"))
 
 
 def batches(items, size=64):

@@ -5,6 +5,8 @@ import re
 import sys
 
 READING = re.compile(r"^\*\*What we see\.\*\*", re.M)  # how a reading begins, in the cell below what it reads
+INJECTED = "# Parameters\n"  # how the cell begins that papermill puts behind the first
+OTHER = "[other settings: the reading below speaks of the stored run]"
 LOADED = re.compile(r"domains\.load\(\"([^\"]+)\"")
 
 
@@ -26,6 +28,8 @@ def follow(path, quick):
         source = (result.info.raw_cell or "").strip()
         if read is None:  # the cell that called this
             read, said = _read(stored), _difference(source, stored, quick)
+        elif source.startswith(INJECTED):
+            said = said or OTHER
         elif said and source in read and result.success:
             print(said)
 
@@ -61,4 +65,4 @@ def _difference(source, cells, quick):
         return f"[{ours[0]}: the reading below speaks of the full run on {theirs[0]}]"
     if quick:
         return "[quick round: the reading below speaks of the full run]"
-    return "[other settings: the reading below speaks of the stored run]" if source != first else None
+    return OTHER if source != first else None

@@ -132,6 +132,17 @@ def _numbered(to):
     return moved
 
 
+def _made(make):
+    """Let `torch.tensor` put numbers of Python there, which it does without dispatching."""
+
+    def made(data, *args, device=None, **kwargs):
+        there = device is not None and torch.device(device).type == THERE.type
+        found = make(data, *args, device=HERE if there else device, **kwargs)
+        return found.to(THERE) if there else found
+
+    return made
+
+
 @contextlib.contextmanager
 def gpu():
     """Let tensors be made on, and moved to, a GPU that is not there."""
@@ -143,6 +154,7 @@ def gpu():
         with contextlib.ExitStack() as stack:
             for name, value in patches.items():
                 stack.enter_context(mock.patch.object(torch.cuda, name, value))
+            stack.enter_context(mock.patch.object(torch, "tensor", _made(torch.tensor)))
             stack.enter_context(mock.patch.object(torch.Tensor, "to", _numbered(torch.Tensor.to)))
             stack.enter_context(_Mode())
             yield THERE

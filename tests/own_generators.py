@@ -47,6 +47,7 @@ class Noisy(Plain):
                 h.shape, generator=torch.Generator().manual_seed(int(torch.rand(1) * 99))
             ),
             "integers": lambda: torch.randint(0, 3, (n, 1, high, wide)).float(),
+            "each": lambda: torch.stack([torch.randn(h.shape[1:]) for _ in h]),
             "numpy": lambda: torch.from_numpy(np.random.standard_normal(h.shape)).float(),  # noqa: NPY002
         }[self.kind]()
 
@@ -76,6 +77,7 @@ class Several(Plain):
             "named images": {"small": small, "image": image},
             "object": Result(image, z),
             "none": z,
+            "bytes": (127.5 + 127.5 * image).byte(),
         }[self.kind]
 
 
@@ -97,6 +99,13 @@ class Labelled(Plain):
         return super().forward((z + strength * self.embed(y))[:, :, None, None])
 
 
+class Keywords(Labelled):
+    """A forward that looks for its class among the rest."""
+
+    def forward(self, z, **rest):
+        return super().forward(z, rest["y"])
+
+
 class Styled(Plain):
     """A forward with a tensor of styles by keyword only, which every layer needs."""
 
@@ -104,6 +113,20 @@ class Styled(Plain):
         h = self.one(z[:, :, None, None]) * styles[:, :1, None, None]
         image = self.rgb(self.two(h) + styles[:, 1:2, None, None])
         return image.flip(3) if flip else image
+
+
+class LabelFirst(Labelled):
+    """A forward whose first argument is the class."""
+
+    def forward(self, y, z):
+        return super().forward(z, y)
+
+
+class StylesFirst(Styled):
+    """A forward whose first argument are the styles."""
+
+    def forward(self, styles, z):
+        return super().forward(z, styles=styles)
 
 
 class InPlace(Plain):

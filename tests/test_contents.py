@@ -84,6 +84,25 @@ def test_every_layout_is_found_behind_a_prefix(store, prefix):
             assert (flow.generate(z) - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
+@pytest.mark.parametrize("name", ["g_running", "generator_swa", "shadow", "G_avg", "averaged_model"])
+def test_an_average_is_known_by_every_name_that_trainers_give_it(store, name):
+    torch.manual_seed(0)
+    raw, state = pggan.Generator((12, 10, 8), 9).state_dict(), tiny_generator().state_dict()
+    path = store({"generator": raw, name: state, "losses": [0.5, 0.25]})
+    assert torch.equal(drawn(path), Flow(pggan.Layers(tiny_generator())).generate(Z))
+    assert checkpoints.load_generator(path).origin.endswith(f"{name} (moving average of the weights)")
+
+
+def test_networks_in_a_list_are_found(store):
+    state = tiny_generator().state_dict()
+    assert torch.equal(drawn(store([state])), Flow(pggan.Layers(tiny_generator())).generate(Z))
+    assert torch.equal(drawn(store({"models": (state, {"lr": 1})})), Flow(pggan.Layers(tiny_generator())).generate(Z))
+    with pytest.raises(ValueError, match="w.ckpt holds several networks .0, 1.: save the one you want by itself"):
+        checkpoints.load_generator(store([state, state]))
+    with pytest.raises(ValueError, match="it has 0.weight, 1.0.bias; to use it all the same"):
+        checkpoints.load_generator(store([{"weight": torch.zeros(2)}, [{"bias": torch.zeros(2)}]]))
+
+
 def test_several_networks_without_telling_names_are_refused(store):
     state = tiny_generator().state_dict()
     with pytest.raises(ValueError, match="w.ckpt holds several networks .one, two.: save the one you want by itself"):
@@ -111,6 +130,11 @@ def test_an_unknown_network_is_told_what_to_do(store, wrapped):
     text = str(caught.value)
     assert text.startswith("w.ckpt is no progressive GAN, StyleGAN2 or U-net GAN that is known: it has ")
     assert "main.0.weight" in text and "load_state_dict" in text and "Flow.from_module" in text and "\n" not in text
+
+
+def test_an_unknown_discriminator_is_told_where_it_goes(store):
+    with pytest.raises(ValueError, match="load_state_dict, and hand it to domains.load as its discriminator=$"):
+        checkpoints.load_discriminator(store(nn.Linear(2, 1).state_dict()))
 
 
 def with_first_byte(tensors, byte):

@@ -4,14 +4,29 @@ The stand-in refuses what a GPU refuses, so a tensor left behind on the wrong de
 are a GPU's own rounding and speed.
 """
 
+import pickle
 import warnings
 from dataclasses import replace
 
+import pandas
 import pytest
 import torch
 from torch import nn
 
-from helpers import classifier, concepts, correct, domains, env, evaluation, gradcam, survey, units
+from helpers import (
+    causal,
+    classifier,
+    concepts,
+    correct,
+    dissection,
+    domains,
+    env,
+    evaluation,
+    gradcam,
+    rare_units,
+    survey,
+    units,
+)
 from helpers.flow import Flow, State
 from helpers.latents import latents
 from helpers.networks import features, pggan, stylegan2, unetgan
@@ -100,6 +115,7 @@ def test_the_stand_in_refuses_what_a_gpu_refuses():
         assert torch.equal(there.cpu(), here) and float(there.sum()) == 6 and bool((there > 0).all())
         assert torch.equal((there * 2).to(here), here * 2) and here.to("cuda").device == THERE
         assert nn.Linear(3, 2).to(device)(there).device == THERE
+        assert torch.tensor([1.5], device=device).device == THERE and torch.tensor([1.5]).device.type == "cpu"
         one = torch.ones(4, device=device)
         one[1:3] += 1
         assert one.cpu().tolist() == [1, 2, 2, 1]
@@ -221,6 +237,99 @@ def test_concepts(both):
     close(concepts.representative_image(there, z[:4], 2), concepts.representative_image(here, z[:4], 2))
     chosen, masks = list(range(here.units(1))), masks_of(here)
     assert concepts.clusters(there, z, 1, chosen, 3, masks) == concepts.clusters(here, z, 1, chosen, 3, masks)
+
+
+# What units are called, how rare they are, and what they cause
+
+
+def shades(images):
+    """Label maps (B, R, R) of three labels, computed where the images are."""
+    return (images[:, 0] > 0).long() + (images[:, 1] > 0).long()
+
+
+def test_dissection(both):
+    here, there, z = both
+    close(dissection.levels(there, z, layers=[1, 2]), dissection.levels(here, z, layers=[1, 2]))
+    grid = dissection.levels(here, z, layers=[1, 2])
+    found, expected = (dissection.dissect(flow, z, shades, grid, ["dark", "grey", "bright"]) for flow in (there, here))
+    for field in ("inside", "sizes", "areas"):
+        close(getattr(found, field), getattr(expected, field))
+    pandas.testing.assert_frame_equal(dissection.table(found), dissection.table(expected))
+
+
+def test_rare_units(both):
+    here, there, z = both
+    rates = survey.activation_rates(here, z, layers=[1, 2], places=True)
+    close(survey.activation_rates(there, z, layers=[1, 2], places=True), rates)
+    neurons = rare_units.rare(rates, at_most=0.9)
+    close(rare_units.active_counts(there, z, neurons), rare_units.active_counts(here, z, neurons))
+    close(rare_units.overlay(there, z, neurons), rare_units.overlay(here, z, neurons))
+    edits = rare_units.ablate(neurons)
+    close(there.generate(z, edits), here.generate(z, edits))
+
+
+def test_causes(both):
+    here, there, z = both
+    side = here.resolution(here.n_layers)
+    labels = (torch.arange(side) >= side // 2).long().expand(N, side, side)
+    places = [
+        [causal.places(flow, z, 2, labels, 1, present, count=6, across=2) for present in (False, True)]
+        for flow in (there, here)
+    ]
+    for found, expected in zip(*places):
+        close((found.state.h, found.masks, found.rows, found.before), (expected.state.h, *_of(expected)))
+    values = causal.mean_values(here, z, 2, labels, 1)
+    close(causal.mean_values(there, z, 2, labels, 1), values)
+    alpha = causal.top(values, here.units(2) // 2)
+    close(causal.images(there, places[0][0], alpha, values), causal.images(here, places[1][0], alpha, values))
+    for edits in (causal.insert(2, alpha, values, masks_of(here).float()), causal.ablate(2, alpha)):
+        close(there.generate(z, edits), here.generate(z, edits))
+    effects = [causal.effect(flow, shades, *pair, alpha, values) for flow, pair in zip((there, here), places)]
+    close(tuple(effects[0]), tuple(effects[1]))
+
+    def score(images):
+        """Logits of three labels, where the images are."""
+        weights = torch.linspace(-1, 1, 9, device=images.device).view(3, 3)
+        return torch.einsum("lc,bchw->blhw", weights, images)
+
+    # Gradients of the stand-in cannot be had; where they come from, all of it is in one place.
+    lost = [causal.objective(flow, score, *pair, alpha, values) for flow, pair in zip((there, here), places)]
+    assert lost[0].device == THERE
+    close(lost[0].cpu(), lost[1])
+
+
+def _of(places):
+    return places.masks, places.rows, places.before
+
+
+def test_directions_and_noise_in_latent_space(both):
+    here, there, z = both
+    more = latents(range(20, 30), here.latent)
+    direction = correct.latent_direction(z, more)
+
+    def judge(images):
+        return images.to(THERE).mean(dim=(1, 2, 3)) - 0.01
+
+    found, expected = (correct.smallest_step(flow, z, direction, judge) for flow in (there, here))
+    close(tuple(found), tuple(expected))
+    noise = [
+        evaluation.noise_as_far(lambda z, flow=flow: flow.generate(z).flatten(1), z, 0.5, steps=3)
+        for flow in (there, here)
+    ]
+    close(noise[0][0], noise[1][0])
+    assert noise[0][1] == noise[1][1]
+
+
+@pytest.mark.parametrize("branch", [True, False])
+def test_a_module_with_labels(branch):
+    """Whole numbers go along with the featuremaps of a module that is hooked, and of one that is traced."""
+    here = Flow.from_module(made(own.Labelled, branch), ["first", "second"], 6, inputs={"y": torch.arange(N) % 4})
+    z = latents(range(N), 6)
+    with torch.no_grad(), gpu() as device:
+        there = Flow(pickle.loads(pickle.dumps(here.network)).to(device), batch=4)
+        close(there.generate(z), here.generate(z))
+        close(there.resume(there.state(z, 1)), here.generate(z))
+        close(there.record(z, [1, 2]), here.record(z, [1, 2]))
 
 
 # A domain, from masks to distances

@@ -3,6 +3,8 @@
 import ast
 import os
 import re
+import shlex
+import subprocess
 import sys
 import types
 
@@ -96,6 +98,26 @@ def test_the_page_names_parameters_that_are_there():
     command = re.search(r"^papermill .*$", PAGE, re.M)[0]
     notebook, said = re.search(r"(notebooks/\S+\.ipynb) out", command)[1], set(re.findall(r"-p (\w+)", command))
     assert said and said <= numbers(code_cells(env.ROOT / notebook)[0].source)
+
+
+@pytest.mark.notebook
+def test_papermill_sets_them_as_the_page_says(tmp_path):
+    """The page's own command, in a quick round, on the notebook with one more cell that tells what came of it."""
+    pytest.importorskip("papermill", reason="this test needs papermill: requirements-places.lock")
+    command = shlex.split(re.search(r"^papermill .*$", PAGE, re.M)[0])
+    notebook = nbformat.read(env.ROOT / command[-2], as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell("print('set', PORTION, STOP, {k: len(s) for k, s in ds.items()})"))
+    nbformat.write(notebook, tmp_path / "in.ipynb")
+    command[-2:] = [str(tmp_path / "in.ipynb"), str(tmp_path / "out.ipynb")]
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=env.ROOT, env=os.environ | {"SMOKE": "1"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    cells = code_cells(tmp_path / "out.ipynb")
+    assert "parameters" in cells[0].metadata.tags and "injected-parameters" in cells[1].metadata.tags
+    assert cells[1].source.split() == "# Parameters PORTION = 0.1 STOP = 1".split()
+    text = "".join(output.get("text", "") for cell in cells for output in cell.outputs)
+    assert "set 0.1 1 {1: " in text and "louder by {1: " in text  # six layers of the notebook's own setting
 
 
 def test_the_citation_is_of_this_version_and_names_the_paper():

@@ -108,6 +108,12 @@ def test_hidden_files_are_left_out(folder):
     assert folders.open_folder(folder, 16).names == before
 
 
+def test_a_folder_that_is_called_like_an_image_is_none(folder):
+    save(folder / "album.png" / "inside.png")
+    found = folders.open_folder(folder, 16).names
+    assert "album.png/inside.png" in found and "album.png" not in found and len(found) == 8
+
+
 def test_a_hidden_folder_itself_can_be_opened(tmp_path):
     save(tmp_path / ".data" / "a.png")
     assert folders.open_folder(tmp_path / ".data", 16).names == ("a.png",)

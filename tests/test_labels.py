@@ -108,6 +108,9 @@ SPREADSHEETS = [
     "id;label;type;rater\n3,0;normal;;ann\n1,00;artifact;stain;ann\n",
     "id,label,type,rater,,\n3,normal,,ann,,\n1,artifact,stain,ann,,\n,,,,,\n",
     'id,label,type,rater\r\n"3","normal","","ann"\r\n"1","artifact","stain","ann"\r\n',
+    "id,label,type,rater\r3,normal,,ann\r1,artifact,stain,ann\r",
+    "\n;;;\nid;label;type;rater\n3;normal;NaN;ann\n1;artifact;stain;ann\n",
+    "id,label,type,rater\n3,normal,None,ann\n1,artifact,stain,ann\n",
 ]
 
 
@@ -118,6 +121,14 @@ def test_what_a_spreadsheet_makes_of_a_file_means_the_same(path, text, mark):
     assert labels.read(path).rows == [row(3), row(1, "stain")]
     labels.append(path, row(9, "fusion"))
     assert labels.read(path).rows == [row(3), row(1, "stain"), row(9, "fusion")]
+
+
+def test_passes_and_splits_of_a_spreadsheet_are_told_apart_as_ever(path):
+    path.write_text("ID;Label;Type;Rater;Pass;Split\n3,0;Normal;;ann;1,0;Train\n3,0;Artifact;Stain;ann;2,0;train\n")
+    read = labels.read(path)
+    assert read.extra == {"pass": ["1", "2"], "split": ["train", "train"]} and read.only(**{"pass": 2}).artifacts == [3]
+    with pytest.raises(ValueError, match="labels image 3 twice for ann"):
+        labels.append(path, row(3, **{"pass": 1, "split": "train"}))
 
 
 def test_the_first_faulty_lines_are_named_together(path):

@@ -1,3 +1,6 @@
+import re
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -22,8 +25,9 @@ def test_latents_are_standard_normal_and_differ():
 
 
 def test_bad_ids_are_named():
-    for bad in (-1, 2**32, 1.5, "1", float("nan"), float("inf"), None):
-        with pytest.raises(ValueError, match=f"image ids must be integers from 0 to 2.*, got {bad!r}"):
+    marks = (True, np.True_, torch.tensor(True))
+    for bad in (-1, 2**32, 1.5, "1", float("nan"), float("inf"), None, Fraction(3, 2), torch.tensor(1.5), *marks):
+        with pytest.raises(ValueError, match=f"image ids must be integers from 0 to 2.*, got {re.escape(repr(bad))}"):
             latents([1, bad], 4)
     for good in (2.0, np.int64(2), torch.tensor(2), np.float32(2)):
         assert torch.equal(latents([good], 4), latents([2], 4))

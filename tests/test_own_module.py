@@ -1,13 +1,15 @@
 """Any torch module as a flow: what it draws, records and edits equals the module itself, however it is cut."""
 
 import pickle
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from helpers import correct, survey, units
+from helpers import causal, concepts, correct, evaluation, survey, units
 from helpers.flow import Flow
 from helpers.interface.incremental import Replay
 from helpers.latents import latents
@@ -206,6 +208,31 @@ def test_other_precisions_are_converted_and_this_is_said_once(kind, dtype):
     assert all(h.dtype == torch.float32 for h in flow.record(Z, [1, 2, 3]).values())
 
 
+def test_weights_that_are_computed_in_each_pass_are_copied():
+    module, plain = made(own.Plain), made(own.Plain)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        nn.utils.weight_norm(module.second)  # leaves a weight with a gradient, which torch does not copy
+    module(Z)
+    flow, image = Flow.from_module(module, LAYERS, 6), by_hand(plain, Z)[0]
+    equal(flow.generate(Z), image)
+    equal(flow.resume(flow.state(Z, 1)), image)
+    assert module.second.weight.grad_fn is not None
+
+
+def test_what_has_no_parts_to_look_into_is_refused():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        compiled = torch.jit.trace(made(own.Plain), Z)
+    for use in (lambda module: Flow.from_module(module, LAYERS, 6), lambda module: Flow.candidates(module, 6)):
+        with pytest.raises(
+            ValueError, match="is compiled by torch.jit, which hides its parts: build the generator from"
+        ):
+            use(compiled)
+        with pytest.raises(ValueError, match="a function is no torch module: build the generator from its class"):
+            use(lambda z: z)
+
+
 def test_a_module_that_computes_a_part_in_another_precision_keeps_it():
     class Mixed(own.Plain):
         def forward(self, z):
@@ -288,13 +315,86 @@ def test_inputs_by_keyword_only_reach_every_layer():
 def test_inputs_that_lack_or_are_unknown_are_named():
     module = made(own.Labelled)
     with pytest.raises(
-        ValueError, match=r'forward takes y beside the latents: pass inputs=\{"y": \.\.\.\}, each a tensor'
+        ValueError, match=r'forward takes y beside the latents z: pass inputs=\{"y": \.\.\.\}, each a tensor'
     ):
         Flow.from_module(module, LAYERS, 6)
     with pytest.raises(ValueError, match="takes no class .beside the latents it takes y, strength."):
         Flow.from_module(module, LAYERS, 6, inputs={"y": torch.tensor([1]), "class": 1})
     with pytest.raises(ValueError, match="takes no y .beside the latents it takes nothing."):
         Flow.from_module(made(own.Plain), LAYERS, 6, inputs={"y": torch.tensor([1])})
+
+
+@pytest.mark.parametrize("branch", [True, False])
+def test_inputs_may_be_numpy_and_have_the_modules_precision(branch):
+    module, y = made(own.Labelled, branch), np.array([3, 1, 0, 2, 1])
+    expected = by_hand(module, Z, y=torch.from_numpy(y))
+    check(Flow.from_module(module, LAYERS, 6, inputs={"y": y}), *expected)
+    one = by_hand(module, Z, y=torch.full((5,), 3))
+    check(Flow.from_module(module, LAYERS, 6, inputs={"y": np.int64(3)}), *one)
+    styles, plain = latents(range(50, 55), 6).half(), made(own.Styled)
+    for kind in (styles, styles.double(), styles.numpy(), styles.double().numpy()):
+        found = Flow.from_module(plain, LAYERS, 6, inputs={"styles": kind})
+        check(found, *by_hand(plain, Z, styles=styles.float()))
+    with pytest.warns(UserWarning, match="weights in float16"):
+        half = Flow.from_module(made(own.Styled).half(), LAYERS, 6, inputs={"styles": styles})
+    check(half, *by_hand(made(own.Styled).half().float(), Z, styles=styles.float()))
+
+
+def test_latents_need_not_be_the_first_that_a_forward_takes():
+    module, y, styles = made(own.LabelFirst), torch.tensor([3, 1, 0, 2, 1]), latents(range(50, 55), 6)
+    flow = Flow.from_module(module, LAYERS, 6, inputs={"y": y})
+    assert isinstance(flow.network, hooked.Hooked)
+    check(flow, *by_hand(made(own.Labelled), Z, y=y))
+    flow = Flow.from_module(made(own.StylesFirst), LAYERS, 6, inputs={"styles": styles})
+    assert isinstance(flow.network, traced.Traced)
+    check(flow, *by_hand(made(own.Styled), Z, styles=styles))
+    with pytest.raises(ValueError, match='takes z beside the latents y: pass inputs={"z": ...}'):
+        Flow.from_module(module, LAYERS, 6)
+
+
+@pytest.mark.parametrize("use", [lambda *a, **k: Flow.from_module(a[0], LAYERS, *a[1:], **k), Flow.candidates])
+def test_what_a_forward_cannot_be_run_on_is_said_in_one_sentence(use):
+    module, needs = made(own.Labelled), made(own.Keywords)
+    for one, latent, inputs, said in (
+        (
+            needs,
+            6,
+            None,
+            r"latents \(2, 6\) \(KeyError: 'y'\): check latent=, and pass by inputs= what its forward needs",
+        ),
+        (module, 6, {"y": torch.tensor([9])}, r"latents \(2, 6\) with y \(IndexError: "),
+        (
+            module,
+            6,
+            {"y": 3},
+            r"latents \(2, 6\) with y \(TypeError: .*must be Tensor, not int\): .*numbers of images as tensors",
+        ),
+        (module, (7, 1, 1), {"y": torch.tensor([1])}, r"latents \(2, 7, 1, 1\) with y \(RuntimeError: "),
+    ):
+        with pytest.raises(ValueError, match=f"^the module does not run on {said}") as caught:
+            use(one, latent, inputs=inputs)
+        assert "\n" not in str(caught.value)
+    assert Flow.from_module(needs, LAYERS, 6, inputs={"y": torch.tensor([1])}).n_layers == 3
+    for latent in ("six", 6.0, (6, 1.5)):
+        with pytest.raises(ValueError, match=r"latent must be a number or a shape such as \(100, 1, 1\), got"):
+            use(module, latent)
+
+
+def test_a_dimension_may_be_a_number_of_numpy_and_a_single_layer_its_name():
+    flow = Flow.from_module(made(own.Plain), "first", np.int64(6))
+    assert flow.latent == 6 and flow.n_layers == 2
+
+
+def test_the_mean_of_images_with_one_label_has_that_label_and_others_have_none():
+    for branch in (True, False):
+        flow = Flow.from_module(made(own.Labelled, branch), LAYERS, 6, inputs={"y": torch.tensor([2])})
+        state = flow.state(Z, 1)
+        extras = {k: v[:1] if k == "y" else v.mean(0, keepdim=True) for k, v in state.extras.items()}
+        expected = flow.resume(replace(state, h=state.h.mean(0, keepdim=True), extras=extras))
+        equal(concepts.representative_image(flow, Z, 1), expected)
+    several = Flow.from_module(made(own.Labelled, True), LAYERS, 6, inputs={"y": torch.tensor([3, 1, 0, 2, 1])})
+    with pytest.raises(ValueError, match="the images differ in y, which has no mean: take images of one"):
+        concepts.representative_image(several, Z, 1)
 
 
 def test_what_a_survey_kept_for_one_input_is_not_taken_for_another():
@@ -330,6 +430,13 @@ def test_the_image_is_picked_from_what_is_returned(kind, output):
     module, plain = made(own.Several, kind), made(own.Plain)
     flow = Flow.from_module(module, LAYERS, 6, output=output)
     check(flow, *by_hand(plain, Z))
+
+
+def test_images_in_whole_numbers_are_refused():
+    with pytest.raises(
+        ValueError, match=r"the output of image must be floats, an image's about \[-1, 1\], got torch.uint8"
+    ):
+        Flow.from_module(made(own.Several, "bytes"), LAYERS, 6)
 
 
 def test_several_images_ask_which_one():
@@ -382,6 +489,17 @@ def test_noise_has_the_distribution_it_had():
     assert len(drawn) == 2 and not torch.equal(drawn[0][0, :5, 0, 0], drawn[1][0, :, 0, 0])
 
 
+def test_noise_that_is_drawn_image_by_image_is_that_of_the_image_by_itself():
+    with pytest.warns(UserWarning) as caught:
+        flow = Flow.from_module(made(own.Noisy, "each"), LAYERS, 6, batch=4)
+    said = [str(warning.message) for warning in caught]
+    assert len(said) == 2 and "draws noise" in said[0] and said[1].endswith("of its batch: drawing one by one")
+    images = flow.generate(Z)
+    assert flow.batch == 1 and torch.equal(flow.generate(Z.flip(0)).flip(0), images)
+    for layer in (0, 1, 2):
+        equal(flow.resume(flow.state(Z, layer)), images)
+
+
 def test_noise_that_is_not_torchs_is_refused():
     with pytest.raises(
         ValueError, match="another image of the same latent each time, and not by torch's random numbers"
@@ -430,7 +548,10 @@ def test_featuremaps_that_are_not_square_are_scored_in_every_order():
 @pytest.mark.parametrize("kind", [own.Plain, own.InPlace])
 def test_latents_may_be_anything_that_float32_holds_exactly(kind):
     flow = Flow.from_module(made(kind), LAYERS, 6)
-    for z in (Z.numpy(), Z.double(), Z.double().numpy(), Z.tolist(), Z.clone().requires_grad_()):
+    frozen = Z.numpy().copy()
+    frozen.setflags(write=False)
+    strange = (Z.numpy().astype(">f4"), Z.numpy()[::-1].copy()[::-1], Z.numpy().astype(np.longdouble), frozen)
+    for z in (Z.numpy(), Z.double(), Z.double().numpy(), Z.tolist(), Z.clone().requires_grad_(), *strange):
         assert torch.equal(flow.generate(z), flow.generate(Z)) and torch.equal(flow.state(z, 1).h, flow.state(Z, 1).h)
     whole = torch.arange(12).view(2, 6) - 6
     for z in (whole, whole.numpy(), whole.to(torch.int8), whole.half(), whole.tolist()):
@@ -439,12 +560,31 @@ def test_latents_may_be_anything_that_float32_holds_exactly(kind):
     assert torch.equal(levels[1], survey.thresholds(flow, Z, 0.1)[1])
 
 
+@pytest.mark.parametrize("kind", [torch.Tensor.numpy, torch.Tensor.double, torch.Tensor.tolist])
+def test_what_works_on_latents_themselves_takes_them_of_any_kind(kind):
+    flow, z, masks = Flow.from_module(made(own.Plain), LAYERS, 6), latents(range(12), 6), torch.zeros(12, 8, 8).bool()
+    other, labels, judge = kind(z), torch.arange(12 * 64).view(12, 8, 8) % 3, lambda images: images.mean(dim=(1, 2, 3))
+    masks[:, 2:5, 2:6] = True
+    apart, direction = units.differences(flow, z[:5], z[5:], [1, 2]), correct.latent_direction(z[:5], z[5:])
+    assert torch.equal(correct.latent_direction(other[:5], other[5:]).vector, direction.vector)
+    assert torch.equal(direction.step(other, 0.5), direction.step(z, 0.5))
+    assert torch.equal(evaluation.noisy(other, 0.5), evaluation.noisy(z, 0.5))
+    for search, by in ((correct.smallest_amount, apart), (correct.smallest_step, direction)):
+        assert torch.equal(search(flow, other, by, judge).amounts, search(flow, z, by, judge).amounts)
+    for found, expected in zip(*(causal.places(flow, some, 2, labels, 1).state.h for some in (other, z))):
+        assert torch.equal(found, expected)
+    levels = survey.thresholds(flow, z, 0.1)
+    assert torch.equal(
+        units.defective_scores(flow, other, masks, levels)[1], units.defective_scores(flow, z, masks, levels)[1]
+    )
+
+
 def test_latents_that_float32_cannot_hold_are_refused_in_one_sentence():
     flow = Flow.from_module(made(own.Plain), LAYERS, 6)
     for z in (np.random.default_rng(0).standard_normal((2, 6)), torch.full((2, 6), 2**24 + 1)):
         with pytest.raises(ValueError, match="^latents are .* and not exact in float32: round them first"):
             flow.generate(z)
-    for z in ("latents", [[1, "a"]], None, torch.zeros(2, 6, dtype=torch.complex64)):
+    for z in ("latents", [[1, "a"]], None, np.array([[1, None]]), torch.zeros(2, 6, dtype=torch.complex64)):
         with pytest.raises(ValueError, match=r"^latents must be real numbers \(B, D\), got"):
             flow.generate(z)
     with pytest.raises(ValueError, match=r"latents must have shape \(B, 6\), got \(2, 5\)"):

@@ -67,6 +67,13 @@ def test_the_same_latents_under_other_numbers_are_found(flow, z, tmp_path):
     assert survey.merge(files).images == 60
 
 
+def test_the_number_of_a_parts_first_image_is_an_id(flow, z, tmp_path):
+    for first in (1.5, -1, True, "4"):
+        with pytest.raises(ValueError, match=f"image ids must be integers from 0 to .*, got {first!r}"):
+            survey.part(flow, z[:6], tmp_path / "part", first=first)
+    assert not list(tmp_path.iterdir())
+
+
 def test_parts_of_other_weights_are_refused(flow, z, tmp_path):
     other = copy.deepcopy(flow)
     with torch.no_grad():

@@ -47,7 +47,7 @@ def test_a_file_comes_back_as_it_was(tmp_path):
         ("2,seq,middle,artifact,normal,corrected,ann", "the side 'middle', expected left or right"),
         ("2,seq,left,broken,normal,corrected,ann", "answers 'broken' to label_original, expected normal or artifact"),
         ("2,seq,left,artifact,normal,left,ann", "answers 'left' to better, expected original or same or corrected"),
-        ("2.0,seq,left,artifact,normal,same,ann", "the id '2.0', expected a whole number"),
+        ("2.5,seq,left,artifact,normal,same,ann", "the id '2.5', expected a whole number"),
         ("-2,seq,left,artifact,normal,same,ann", "the id '-2'"),
         ("2,seq,left,artifact,normal,same,", "no method or rater"),
         ('2,"seq,left,artifact,normal,same,ann', "line 3, has 2 values"),
@@ -58,6 +58,20 @@ def test_a_broken_row_is_named_by_its_line(tmp_path, line, fault):
     path.write_text(f"{HEADER}\n1,seq,left,artifact,normal,corrected,ann\n{line}\n")
     with pytest.raises(ValueError, match=fault):
         rating.read(path, ids=[1, 2], methods=["seq"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEADER.replace(",", ";") + "\n3;seq;left;artifact;normal;corrected;ann\n0,0;seq;left;normal;normal;same;ann\n",
+        HEADER.upper() + "\n3.0,seq, LEFT,Artifact,Normal ,Corrected,ann\n0.0,seq,left,normal,normal,same,ann\n",
+        HEADER + ",,\r3,seq,left,artifact,normal,corrected,ann,,\r0,seq,left,normal,normal,same,ann,,\r,,,,,,,,\r",
+        f"sep=;\n\n{HEADER}\n3,seq,left,artifact,normal,corrected,ann\n0,seq,left,normal,normal,same,ann",
+    ],
+)
+def test_what_a_spreadsheet_makes_of_a_vote_file_means_the_same(tmp_path, text):
+    (tmp_path / "votes.csv").write_text("\ufeff" + text, encoding="utf-8", newline="")
+    assert rating.read(tmp_path / "votes.csv") == [vote(3), vote(0, "normal", better="same")]
 
 
 def test_what_is_no_vote_file(tmp_path):

@@ -71,6 +71,20 @@ def test_what_is_read_says_where_the_run_is_another_one(shell, path, capsys, set
     assert capsys.readouterr().out == said
 
 
+@pytest.mark.parametrize(
+    ("quick", "said"),
+    [
+        (FULL, "[other settings: the reading below speaks of the stored run]\n"),
+        (QUICK, "[quick round: the reading below speaks of the full run]\n"),
+    ],
+)
+def test_settings_that_papermill_puts_behind_the_first_cell_are_noticed(shell, path, capsys, quick, said):
+    reading.follow(path, quick)
+    for source in (SETUP, "# Parameters\nN = 9\n", "print(1)"):
+        run(shell, source)
+    assert capsys.readouterr().out == said
+
+
 def test_a_second_start_replaces_the_first(shell, path, capsys):
     for quick in (QUICK, QUICK, FULL):
         reading.follow(path, quick)

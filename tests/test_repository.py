@@ -124,3 +124,13 @@ def test_lock_names_every_requirement_with_an_exact_version():
     assert set(asked) <= set(extra) and not set(extra) & set(lock)
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in extra.values())
     assert all(">=" in line and "#" in line for line in asked.values())
+
+
+def test_other_places_are_locked_by_hash_and_leave_the_versions_of_the_suite_alone():
+    text = (ROOT / "requirements-places.lock").read_text().replace("\\\n", " ")
+    locked = dict(re.findall(r"^([\w-]+)==([\w.]+) +--hash=sha256:[0-9a-f]{64}$", text, re.M))
+    asked = re.findall(r"^([\w-]+)>=[\w.]+ +#", (ROOT / "requirements-places.txt").read_text(), re.M)
+    assert "--require-hashes" in text and len(locked) == text.count("==") and set(asked) < set(locked)
+    others = "".join((ROOT / f"requirements{name}.lock").read_text() for name in ("", "-cluster"))
+    both = {name: version for name, version in re.findall(r"^([\w-]+)==([\w.]+)$", others, re.M) if name in locked}
+    assert both == {"click": locked["click"]}

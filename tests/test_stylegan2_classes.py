@@ -2,7 +2,9 @@
 
 import math
 import pickle
+import re
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -106,9 +108,17 @@ def test_without_a_class_it_says_how_many_there_are(store):
     for load in (checkpoints.load_generator, checkpoints.load_discriminator):
         with pytest.raises(ValueError, match="weights.pkl was trained with 5 classes: load it with label=0 to 4$"):
             load(path)
-        for label in (5, -1, 1.5, "2", True):
-            with pytest.raises(ValueError, match=f"label=0 to 4, got label={label!r}"):
+        for label in (5, -1, 1.5, 2.0, "2", True, [1], torch.eye(5)[2], np.array([3, 4])):
+            with pytest.raises(ValueError, match=re.escape(f"label=0 to 4, got label={label!r}")):
                 load(path, label=label)
+
+
+def test_a_class_may_be_a_number_of_any_kind(store):
+    path, z = store(conditional()), torch.randn(2, LATENT)
+    expected = checkpoints.load_generator(path, label=3)
+    for label in (np.int64(3), np.uint8(3), torch.tensor(3), torch.tensor([3])):
+        flow = checkpoints.load_generator(path, label=label)
+        assert torch.equal(flow.generate(z), expected.generate(z)) and flow.origin == expected.origin
 
 
 def test_a_label_for_a_network_without_classes_is_refused(store, tmp_path):

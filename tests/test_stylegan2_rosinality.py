@@ -63,6 +63,25 @@ def test_truncation_is_about_the_mean_style_of_the_file_or_of_some_thousand_late
         assert near(drawn, published.images(file["g_ema"], w))
 
 
+def test_the_mean_style_may_lie_among_the_tensors_or_be_repeated_for_each_layer(save):
+    file, z = published.converted(), torch.randn(3, 8)
+    expected = checkpoints.load_generator(save(file)).network.generator
+    for held in (
+        file["g_ema"] | {"latent_avg": file["latent_avg"]},
+        {"g_ema": file["g_ema"], "latent_avg": file["latent_avg"][None]},
+        {
+            "state_dict": {f"decoder.{k}": v for k, v in file["g_ema"].items()},
+            "latent_avg": file["latent_avg"].repeat(5, 1),
+        },
+    ):
+        generator = checkpoints.load_generator(save(held)).network.generator
+        assert torch.equal(generator.mapping.w_avg, expected.mapping.w_avg)
+        assert torch.equal(Flow(stylegan2.Layers(generator, 0.5)).generate(z),
+                           Flow(stylegan2.Layers(expected, 0.5)).generate(z))  # fmt: skip
+    with pytest.raises(ValueError, match=r"latent_avg of shape \(2, 8\) instead of \(8,\)"):
+        checkpoints.load_generator(save(file | {"latent_avg": torch.randn(2, 8)}))
+
+
 def test_noise_that_a_file_lacks_is_drawn_once_and_this_is_said(save):
     state, z = published.generator(noises=False), torch.randn(3, 8)
     path = save({"g_ema": state, "latent_avg": torch.zeros(8)})

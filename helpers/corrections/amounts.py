@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from helpers.flow import State
-from helpers.latents import batches
+from helpers.latents import batches, exact
 
 AMOUNTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5)
 CHUNK = 256  # images whose states are held at once
@@ -29,7 +29,7 @@ class Direction:
 
     def step(self, z, amount=1.0):
         """Move latents z (N, D) by amount, a number or (N,), against the direction."""
-        amount = checked_amount(amount)
+        amount, z = checked_amount(amount), exact(z)
         if amount.ndim and len(amount) != len(z):
             raise ValueError(f"got {len(amount)} amounts for {len(z)} latents: pass a number, or one per latent")
         return z - amount.reshape(-1, 1).to(z) * self.vector.to(z)
@@ -45,7 +45,7 @@ def latent_direction(z_artifacts, z_normals, l2=0.1):
     """
     if not len(z_artifacts) or not len(z_normals):
         raise ValueError(f"got {len(z_artifacts)} artifacts and {len(z_normals)} normals: pass at least one of each")
-    z = torch.cat([z_artifacts, z_normals]).double()
+    z = torch.cat([exact(z_artifacts), exact(z_normals)]).double()
     if not z.isfinite().all():
         raise ValueError("latents are not finite: check them")
     truth = torch.cat([torch.ones(len(z_artifacts)), torch.zeros(len(z_normals))]).double()
@@ -68,7 +68,7 @@ def smallest_amount(flow, z, edits, judge, grid=AMOUNTS, every=False, margin=0.0
     """See `correct.smallest_amount`; edits: of `Shift`s with an amount per image."""
     if not edits:
         raise ValueError("got differences of no layer, pass those of at least one: see units.differences")
-    grid, first, parts = checked_grid(grid, margin), min(edits), []
+    grid, first, parts, z = checked_grid(grid, margin), min(edits), [], exact(z)
     for rows in batches(torch.arange(len(z)), CHUNK):
         state, own = flow.state(z[rows], first), {k: edit.take(rows, len(z)) for k, edit in edits.items()}
         parts.append(_search(_Drawn(flow, state, own), judge, len(rows), grid, every, margin))
@@ -80,7 +80,7 @@ def smallest_step(flow, z, direction, judge, grid=AMOUNTS, every=False, margin=0
 
     direction: a `Direction`. Other arguments and errors as in `correct.smallest_amount`. Explained in notebook 06.
     """
-    grid = checked_grid(grid, margin)
+    grid, z = checked_grid(grid, margin), exact(z)
 
     def draw(z):
         return lambda rows, amount: flow.generate(direction.step(z[rows], amount))

@@ -3,10 +3,12 @@
 import torch
 
 from helpers import metrics
+from helpers.latents import exact
 
 
 def noisy(z, amount, seed=0):
     """Move latents at random, by a share of them in [0, 1]: what a correction is compared with that knows nothing."""
+    z = exact(z)
     noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(seed))
     return (1 - amount**2) ** 0.5 * z + amount * noise
 

@@ -5,18 +5,18 @@ See `helpers.labels`, which is its door.
 
 import csv
 import io
-import re
 import warnings
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from helpers.evidence import spreadsheets
 
 CLASSES = ("normal", "artifact")
 TYPES = ("outline", "texture", "stain", "missing", "fusion", "other")  # of churches
 KNOWN_TYPES = (*TYPES[:-1], "feature", "accessory", "other")  # of faces as well
 REQUIRED = ("id", "label", "type", "rater")
-MARKS = (",", ";", "\t")  # what stands between values; a spreadsheet takes what its language has
+NOTHING = ("nan", "none", "null", "n/a")  # what programs write where there is no type
 NAMED = 5  # faulty lines that one error names
 
 
@@ -31,16 +31,9 @@ class Parsed(NamedTuple):
 
 def parse(path):
     """Read a label file -> Parsed; errors and the warning for a half-written last line as of `labels.read`."""
-    body, newline, tail = Path(path).read_bytes().rpartition(b"\n")
-    try:
-        text = (body + newline).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error}): save it as CSV in UTF-8") from error
-    # The unfinished line, if there is one, may even end within a character.
-    written = text.split("\n")[:-1] + [tail.decode(errors="replace")]
-    top = 1 if re.match(r"\s*\"?sep=.", written[0]) else 0  # what a spreadsheet leaves for itself
-    mark = max(MARKS, key=lambda mark: len(set(REQUIRED) & set(_header(written[top:], mark))))
-    columns = _header(written[top:], mark)
+    written = spreadsheets.text(path).split("\n")
+    tail = written[-1]
+    top, mark, columns = spreadsheets.opening(written, (*REQUIRED, "pass", "split"))
     absent = [name for name in REQUIRED if name not in columns]
     if absent or len(set(columns)) < len(columns):
         lacks = f"lacks the column {absent[0]!r}" if absent else f"repeats a column ({','.join(columns)})"
@@ -48,8 +41,7 @@ def parse(path):
         raise ValueError(f"{first}, expected {','.join(REQUIRED)} and what else you need")
     rows, seen, faults = [], {}, []
     for number, line in enumerate(written[top + 1 :], start=top + 2):
-        values = _values(line, mark)
-        values = values[: len(columns)] + [value for value in values[len(columns) :] if value]
+        values = spreadsheets.row(line, mark, len(columns))
         if not any(values):
             continue
         unfinished = tail and number == len(written)
@@ -114,19 +106,10 @@ def lines(columns, rows):
     return text.getvalue().encode()
 
 
-def _values(line, mark):
-    return [cell.strip() for cell in next(csv.reader([line], delimiter=mark), [])]
-
-
-def _header(written, mark):
-    """Return the column names of the first line; the ones this suite knows in any case of letters."""
-    names = _values(written[0], mark) if written else []
-    while names and not names[-1]:  # a spreadsheet may write empty columns at the end
-        names.pop()
-    return [name.lower() if name.lower() in (*REQUIRED, "pass", "split") else name for name in names]
-
-
 def _normal(row):
-    """Read what means the same: capital letters in class and type, and ids such as 12.0 or, in some languages, 12,0."""
-    number = re.fullmatch(r"([0-9]+)(?:[.,]0*)?", row["id"])
-    return row | {"id": int(number[1]) if number else row["id"], **{n: row[n].lower() for n in ("label", "type")}}
+    """Read what means the same: capital letters in what has few values, whole numbers as 12.0, no type in words."""
+    row = row | {name: row[name].lower() for name in ("label", "type", "split") if name in row}
+    numbers = {name: spreadsheets.whole(row[name]) for name in ("id", "pass") if name in row}
+    if "pass" in row:
+        numbers["pass"] = str(numbers["pass"])
+    return row | numbers | ({"type": ""} if row["type"] in NOTHING else {})

@@ -6,10 +6,10 @@ Three kinds of file, told apart by their header: `Vote` (a pair, each picture na
 
 import csv
 import io
-from pathlib import Path
 from typing import NamedTuple
 
 from helpers import store
+from helpers.evidence import spreadsheets
 from helpers.evidence.label_files import CLASSES
 
 SIDES = ("left", "right")
@@ -59,28 +59,28 @@ QUESTIONS = {  # what each kind asks, and the answers there are
 def read(path, ids=None, methods=None):
     """Read a vote file -> list of Vote, PictureVote or PairVote, as its header says.
 
-    ids, methods: what may occur, if given. Raises ValueError, with the line, for another header, a row of another
-    length, an id that is no whole number, unknown ids, methods, sides and answers, a vote without rater, and an image
-    and method that a rater votes on twice.
+    ids, methods: what may occur, if given. What spreadsheets make of a file is read as well, as by `labels.read`.
+    Raises ValueError, with the line, for another header, a row of another length, an id that is no whole number,
+    unknown ids, methods, sides and answers, a vote without rater, and an image and method that a rater votes on twice.
     """
-    try:
-        lines = Path(path).read_bytes().decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error}): save it as CSV in UTF-8") from error
-    rows = [[cell.strip() for cell in next(csv.reader([line]), [])] for line in lines]
-    kind = next((kind for kind in QUESTIONS if rows and tuple(rows[0]) == kind._fields), None)
+    lines = spreadsheets.text(path).split("\n")
+    top, mark, header = spreadsheets.opening(lines, {name for kind in QUESTIONS for name in kind._fields})
+    kind = next((kind for kind in QUESTIONS if tuple(header) == kind._fields), None)
     if kind is None:
-        found, known = ",".join(rows[0]) if rows else "nothing", (",".join(kind._fields) for kind in QUESTIONS)
-        raise ValueError(f"{path}, line 1 is {found!r}, expected the header {' or '.join(known)}: correct it")
+        found, known = ",".join(header) or "nothing", (",".join(kind._fields) for kind in QUESTIONS)
+        raise ValueError(f"{path}, line {top + 1} is {found!r}, expected the header {' or '.join(known)}: correct it")
     votes, seen = [], {}
-    for number, row in enumerate(rows[1:], start=2):
+    for number, line in enumerate(lines[top + 1 :], start=top + 2):
+        row = spreadsheets.row(line, mark, len(kind._fields))
         if not any(row):
             continue
         where = f"{path}, line {number},"
         if len(row) != len(kind._fields):
             raise ValueError(f"{where} has {len(row)} values, expected {','.join(kind._fields)}: correct or remove it")
-        image = int(row[0]) if row[0].isascii() and row[0].isdigit() else row[0]
-        votes.append(kind(image, *row[1:]))
+        answered = {"side", *QUESTIONS[kind]}  # in any case of letters
+        named = zip(kind._fields[1:], row[1:])
+        said = [value.lower() if name in answered else value for name, value in named]
+        votes.append(kind(spreadsheets.whole(row[0]), *said))
         check(votes[-1], where, seen, number, ids, methods)
     return votes
 

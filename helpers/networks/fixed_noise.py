@@ -20,7 +20,11 @@ class Noise:
 
     @classmethod
     def of(cls, draw):
-        """Find the places from passes of two and of three images: draw is a function of their number."""
+        """Find the places from passes of two and of three images: draw is a function of their number.
+
+        A module that draws once per image has more places in the longer pass; those are not known and drawn as they
+        come, so that images by themselves have the same noise and images in a batch have not.
+        """
         sizes = []
         for count in (2, 3):
             with _Mode(count) as mode:
@@ -43,19 +47,16 @@ class _Mode(TorchDispatchMode):
         if torch.Tag.nondeterministic_seeded not in func.tags:
             return func(*args, **kwargs)
         place, inside = len(self.sizes), args[0] if args and isinstance(args[0], torch.Tensor) else None
-        known = self.by_image is not None and place < len(self.by_image)
-        if known and not self.by_image[place]:
-            found = _drawn(func, args, kwargs, place)
-        else:
+        if self.by_image and place < len(self.by_image) and self.by_image[place]:
             found = self._each(func, args, kwargs, place)
+        else:
+            found = _drawn(func, args, kwargs, place)
         first = next((value for value in (found if isinstance(found, tuple) else (found,)) if value.ndim), inside)
         self.sizes.append(len(first) if first is not None and first.ndim else 0)
         return found
 
     def _each(self, func, args, kwargs, place):
-        """Draw for one image after the other by the same random numbers, if there is an axis of images."""
-        if self.by_image is None:
-            return _drawn(func, args, kwargs, place)
+        """Draw for one image after the other by the same random numbers."""
         given = []
         tree_map(lambda value: given.append(value) if isinstance(value, torch.Tensor) else None, (args, kwargs))
         if not given:  # made from a size, of which one row is enough

@@ -64,7 +64,7 @@ class Hooked(nn.Module):
 
         still = self.noise.fixed(len(z)) if self.noise else contextlib.nullcontext()
         with self._hooks(passed), still, contextlib.suppress(_Reached):
-            result = self.module(z.reshape(-1, *self.shape), **given, **self.given.plain)
+            result = self.given.run(self.module, z.reshape(-1, *self.shape), given)
             self.output = key_of_image(result, self.output)
             passed(self.n_layers, part(result, self.output))
         self._check_order(ran, until)
@@ -88,10 +88,12 @@ class Hooked(nn.Module):
                 handle.remove()
 
     def _featuremap(self, layer, found, count):
-        if not isinstance(found, torch.Tensor) or found.ndim != 4 or len(found) != count:
-            name = [*self.names, "image"][layer - 1]
-            got = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+        name, tensor = [*self.names, "image"][layer - 1], isinstance(found, torch.Tensor)
+        if not tensor or found.ndim != 4 or len(found) != count:
+            got = tuple(found.shape) if tensor else type(found).__name__
             raise ValueError(f"the output of {name} must be featuremaps (B, U, H, W), got {got} for B = {count}")
+        if not found.is_floating_point():
+            raise ValueError(f"the output of {name} must be floats, an image's about [-1, 1], got {found.dtype}")
         return found.float()
 
     def _check_order(self, ran, until):
@@ -108,7 +110,23 @@ class Hooked(nn.Module):
         z = torch.zeros(2, self.latent, device=self.place)
         with torch.no_grad():
             extras = self.given.rows(slice(0, 2), 2, self.place, check=False)
+            tried(self.module, z.view(2, *self.shape), self.given, extras)
             self.walk(z, lambda layer, h: h, 0, extras, self.n_layers)
+
+
+def tried(module, z, given, rows):
+    """Run a module as it is; raises ValueError, in one sentence, where it cannot be run on what it is given."""
+    try:
+        given.run(module, z, rows)
+    except Exception as error:  # a forward may raise anything
+        said = (str(error).splitlines() or [""])[0][:150]
+        named = ", ".join([*rows, *given.plain])
+        beside = f" with {named}" if named else ""
+        raise ValueError(
+            f"the module does not run on latents {tuple(z.shape)}{beside} ({type(error).__name__}: {said}): check "
+            "latent=, and pass by inputs= what its forward needs, numbers of images as tensors with a row for all or a "
+            "row per image"
+        ) from error
 
 
 class _Reached(BaseException):
@@ -134,7 +152,7 @@ def featuremaps(module, shape, given):
             rows = given.rows(slice(0, 2), 2, torch.device("cpu"), check=False)
             some = next((value for value in (*module.parameters(), *module.buffers())), torch.zeros(()))
             rows = {name: value.to(some.device) for name, value in rows.items()}
-            module(torch.zeros(2, *shape, device=some.device), **rows, **given.plain)
+            tried(module, torch.zeros(2, *shape, device=some.device), given, rows)
     finally:
         for handle in handles:
             handle.remove()

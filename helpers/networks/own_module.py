@@ -7,8 +7,10 @@ hooks at its submodules (`hooked`), which works on any module but computes all o
 import copy
 import inspect
 import math
+import operator
 import warnings
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -33,9 +35,8 @@ def layered(module, layers, latent, inputs=None, output=None):
 
 
 def _layered(module, layers, latent, inputs, output):
-    name, module = type(unwrapped(module)).__name__, prepared(module)
-    layers = [_named(module, layer) for layer in layers]
-    shape = (latent,) if isinstance(latent, int) else tuple(latent)
+    name, module, shape = type(unwrapped(module)).__name__, prepared(module), _shape(latent)
+    layers = [_named(module, layer) for layer in ([layers] if isinstance(layers, str) else layers)]
     given = Inputs(module, inputs)
     hooks = hooked.Hooked(module, layers, shape, given, output)
     z = latents(range(3), math.prod(shape)).to(hooks.place)
@@ -103,8 +104,21 @@ def unwrapped(module):
 
 
 def prepared(module):
-    """Return a copy in eval mode and float32 whose activations do not work in place; warns once if it was converted."""
-    module = copy.deepcopy(unwrapped(module)).eval().requires_grad_(False)
+    """Return a copy in eval mode and float32 whose activations do not work in place; warns once if it was converted.
+
+    Raises ValueError for what is no torch module, or one whose parts cannot be looked into.
+    """
+    module = unwrapped(module)
+    if not isinstance(module, nn.Module) or isinstance(module, torch.jit.ScriptModule):
+        what = "compiled by torch.jit, which hides its parts" if isinstance(module, nn.Module) else "no torch module"
+        raise ValueError(
+            f"a {type(module).__name__} is {what}: build the generator from its class, an nn.Module, and give it the "
+            "weights with load_state_dict"
+        )
+    # What a pass left behind, such as weights that weight_norm computes anew, is copied without its gradients.
+    held = [value for part in module.modules() for value in vars(part).values() if isinstance(value, torch.Tensor)]
+    memo = {id(value): value.detach().clone() for value in held if not value.is_leaf}
+    module = copy.deepcopy(module, memo).eval().requires_grad_(False)
     for part in module.modules():
         if getattr(part, "inplace", False):  # would overwrite a featuremap somebody has recorded
             part.inplace = False
@@ -126,27 +140,40 @@ def _named(module, layer):
 
 def candidates(module, latent, inputs=None):
     """List what can be a layer: {name of a submodule: (U, H, W)}, in the order in which they are done."""
-    module = prepared(module)
-    shape = (latent,) if isinstance(latent, int) else tuple(latent)
+    module, shape = prepared(module), _shape(latent)
     return hooked.featuremaps(module, shape, Inputs(module, inputs))
+
+
+def _shape(latent):
+    """Return the shape of one latent, given as that or as its dimension."""
+    try:
+        shape = (latent,) if hasattr(latent, "__index__") else tuple(latent)
+        return tuple(operator.index(size) for size in shape)
+    except TypeError:
+        raise ValueError(f"latent must be a number or a shape such as (100, 1, 1), got {latent!r}") from None
 
 
 class Inputs(nn.Module):
     """What a module's forward takes beside the latents: tensors, of one row for all images or a row each, and others.
 
-    Raises ValueError, naming them, for inputs that the forward asks for and does not get, and for others.
+    NumPy arrays and numbers count as tensors, and like the module they are float32. `first` is the parameter of the
+    latents: the first that is not given. Raises ValueError, naming them, for inputs that the forward asks for and does
+    not get, and for others.
     """
 
     def __init__(self, module, inputs=None):
         super().__init__()
-        inputs, others = dict(inputs or {}), _parameters(module)[1:]
+        inputs, asked = dict(inputs or {}), _parameters(module)
+        self.first = next((p.name for p in asked if p.name not in inputs), asked[0].name)
+        others = [p for p in asked if p.name != self.first]
+        self.by_name = self.first != asked[0].name
         named = {p.name: p for p in others if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
         missing = [name for name, p in named.items() if p.default is p.empty and name not in inputs]
         if missing:
             example = ", ".join(f'"{name}": ...' for name in missing)
             raise ValueError(
-                f"the module's forward takes {' and '.join(missing)} beside the latents: pass inputs={{{example}}}, "
-                "each a tensor with one row for all images or a row per image, or a plain value"
+                f"the module's forward takes {' and '.join(missing)} beside the latents {self.first}: pass "
+                f"inputs={{{example}}}, each a tensor with one row for all images or a row per image, or a plain value"
             )
         unknown = [name for name in inputs if name not in named]
         if unknown and not any(p.kind == p.VAR_KEYWORD for p in others):
@@ -154,10 +181,11 @@ class Inputs(nn.Module):
             raise ValueError(f"the module's forward takes no {unknown[0]} (beside the latents it takes {takes})")
         self.names, self.plain = [], {}
         for name, value in inputs.items():
+            if isinstance(value, np.ndarray | np.generic):
+                value = torch.from_numpy(np.array(value))
             if isinstance(value, torch.Tensor):
-                self.register_buffer(
-                    f"given_{name}", value.detach()[None] if value.ndim == 0 else value.detach().clone()
-                )
+                value = (value.float() if value.is_floating_point() else value).detach().clone()
+                self.register_buffer(f"given_{name}", value[None] if value.ndim == 0 else value)
                 self.names.append(name)
             else:
                 self.plain[name] = value
@@ -178,6 +206,11 @@ class Inputs(nn.Module):
             own = value.expand(count, *value.shape[1:]) if len(value) == 1 else value[rows]
             found[name] = own.to(device)
         return found
+
+    def run(self, module, z, rows):
+        """Call a module on latents (B, ...) as it takes them, with these rows of the tensors and the other inputs."""
+        given = {**rows, **self.plain}
+        return module(**{self.first: z}, **given) if self.by_name else module(z, **given)
 
     def get_extra_state(self):
         """Return the plain inputs as text, so that results kept for other ones are told apart."""

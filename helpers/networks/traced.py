@@ -37,7 +37,9 @@ class Traced(nn.Module):
             cuts = [None]
         if not isinstance(cuts[-1], fx.Node):
             raise Untraceable("its image is no tensor of the graph")
-        first, *others = graph.find_nodes(op="placeholder")
+        inputs = graph.find_nodes(op="placeholder")
+        first = next((n for n in inputs if n.target == given.first), inputs[0])
+        others = [node for node in inputs if node is not first]
         self.names, self.inputs = [first.name, *(node.name for node in cuts)], {n.target: n.name for n in others}
         self.pieces = nn.ModuleList(_cut(module, graph, cuts))
         self._check(layers)
@@ -101,7 +103,7 @@ def _trace(module, layers, given):
             for one in inside:
                 if not one.users and one.op == "call_function":
                     graph.erase_node(one)
-        elif unused and not node.users and node is not next(iter(graph.nodes)):
+        elif unused and not node.users and node.target != given.first:
             graph.erase_node(node)
     return graph
 

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 
 from helpers import env, store
+from helpers.latents import image_ids
 from helpers.streaming import engines
 from helpers.streaming.partials import Part, merged, unpacked, weights
 from helpers.streaming.quantiles import peaks
@@ -27,10 +28,12 @@ def gather(flow, z, make, map=map, size=1024, resume=None, first=0):
     make: a partial that returns {layer: statistic}, of a module's function and plain arguments. map: see
     `engines.of`; its shards have `size` images, while a pass in this process without `resume` is a single one.
     resume: a folder that keeps each finished shard. first: the number of the first image.
-    Raises ValueError for no images, activations that are not finite, and workers with other weights.
+    Raises ValueError for no images, a first that is no id, activations that are not finite, and workers with other
+    weights.
     """
     if len(z) == 0:
         raise ValueError("a survey needs at least one image, got no latents")
+    (first,) = image_ids([first])
     alone = map is builtins.map and resume is None
     size = len(z) if alone else size  # a tail that sees all images discards most activations at once
     known = None if alone else weights(flow)

@@ -70,6 +70,7 @@ def networks(contents, known):
 
 
 def _found(part, known, depth):
+    part = _numbered(part)
     if isinstance(part, unpickle.Kept):
         return {"": part} if {"variables", "_parameters", "_modules"} & part.state.keys() else {}
     if not isinstance(part, dict) or not depth:
@@ -79,7 +80,7 @@ def _found(part, known, depth):
     inside = {}
     for key, value in part.items():  # a level down is a dict within, or what stands before the first dot of a key
         first, dot, rest = str(key).partition(".")
-        if isinstance(value, (dict, unpickle.Kept)):
+        if isinstance(value, dict | list | tuple | unpickle.Kept):
             inside.setdefault(str(key), value)
         elif dot and isinstance(inside.setdefault(first, {}), dict):
             inside[first][rest] = value
@@ -89,15 +90,21 @@ def _found(part, known, depth):
     return found
 
 
+def _numbered(part):
+    """Return a list, as of the state dicts of several networks, as a dict by number; anything else as it is."""
+    return dict(enumerate(part)) if isinstance(part, list | tuple) else part
+
+
 def keys(contents, most=3):
-    """Return the names of the first tensors in what a file holds, as far as it is dicts."""
+    """Return the names of the first tensors in what a file holds, as far as it is dicts and lists."""
     named, todo = [], [("", contents)]
     while todo and len(named) < most:
         prefix, part = todo.pop(0)
+        part = _numbered(part)
         for key, value in part.items() if isinstance(part, dict) else ():
             if unpickle.tensor(value) is not None:
                 named.append(f"{prefix}{key}")
-            elif isinstance(value, dict):
+            elif isinstance(value, dict | list | tuple):
                 todo.append((f"{prefix}{key}.", value))
     return named[:most]
 

@@ -7,6 +7,7 @@ Source: Karras et al. 2020, "Training Generative Adversarial Networks with Limit
 """
 
 import math
+import operator
 
 from helpers.networks.pggan import EPSILON
 from helpers.networks.stylegan2_layers import GAIN, activate
@@ -22,11 +23,15 @@ def of_class(weights, label, role, name):
     """
     embedding, offset = weights["mapping.embed.weight"], weights.get("mapping.embed.bias")
     classes = embedding.shape[-1]
-    if isinstance(label, bool) or label not in range(classes):
+    try:
+        chosen = operator.index(label)
+    except (TypeError, ValueError):
+        chosen = -1
+    if isinstance(label, bool) or chosen not in range(classes):
         got = "" if label is None else f", got label={label!r}"
         raise ValueError(f"{name} was trained with {classes} classes: load it with label=0 to {classes - 1}{got}")
     try:
-        y = embedding.double()[:, label] / math.sqrt(classes) + offset.double()
+        y = embedding.double()[:, chosen] / math.sqrt(classes) + offset.double()
         y = y / (y.square().mean() + EPSILON).sqrt()
         weights = {key: value for key, value in weights.items() if not key.startswith("mapping.embed.")}
         return (_generator if role == GENERATOR else _discriminator)(weights, y)

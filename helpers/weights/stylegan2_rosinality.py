@@ -21,6 +21,8 @@ CENTRE = 4096  # latents whose mean style is the centre of truncation where the 
 
 def _generator(weights, settings, name):
     _check(weights, settings, name)
+    weights = dict(weights)
+    centre = settings.get("latent_avg", weights.pop("latent_avg", None))  # beside the network, or among its tensors
     names = {"synthesis.b4.const": "input.input"}
     for i in range(count(weights, r"style\.(\d+)\.") - 1):  # style.0 normalises and has no weights
         names |= {f"mapping.fc{i}.{kind}": f"style.{i + 1}.{kind}" for kind in ("weight", "bias")}
@@ -47,7 +49,7 @@ def _generator(weights, settings, name):
     ours = {own: _squeezed(own, value) for own, value in ours.items()} | filters
     ours |= {own: latents([2**32 - 1 - i], size**2).view(size, size) for own, (i, size) in sizes.items()}
     if "mapping.fc0.bias" in ours and ours["mapping.fc0.bias"].ndim:
-        ours["mapping.w_avg"] = _centre(ours, settings.get("latent_avg"), name)
+        ours["mapping.w_avg"] = _centre(ours, centre, name)
     note = (
         "has no noise maps: its code then draws other ones for every image, here they are drawn once" if quiet else ""
     )
@@ -110,6 +112,8 @@ def _centre(ours, given, name):
     """Return the mean style: the file's, or that of some thousand latents, as its own code takes it."""
     size = ours["mapping.fc0.bias"].shape[-1:]
     if given is not None:
+        if given.ndim == 2 and torch.equal(given, given[:1].expand_as(given)):  # repeated for each layer
+            given = given[0]
         if given.shape != size:
             raise ValueError(f"{name} has latent_avg of shape {tuple(given.shape)} instead of {tuple(size)}")
         return given.float()

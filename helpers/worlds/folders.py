@@ -80,7 +80,8 @@ def open_folder(path, size, channels=3):
     path = Path(path)
     if not path.is_dir():
         raise FileNotFoundError(f"there is no folder {path} of real images: check the path")
-    files = [file.relative_to(path) for file in path.rglob("*") if file.suffix.lower() in KINDS]
+    found = (file for file in path.rglob("*") if file.suffix.lower() in KINDS and not file.is_dir())
+    files = [file.relative_to(path) for file in found]
     names = [file.as_posix() for file in files if not any(part.startswith(".") for part in file.parts)]
     if not names:
         raise ValueError(f"{path} holds no image ({', '.join(KINDS)}): unpack the real images there")

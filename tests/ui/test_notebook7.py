@@ -29,7 +29,7 @@ def installed():
 def server(tmp_path_factory):
     """Base address of a live Notebook 7 on the loopback interface, for this test only."""
     if not installed():
-        pytest.skip("this test needs Jupyter Notebook 7: pip install 'notebook>=7.2'")
+        pytest.skip("this test needs Jupyter Notebook 7: pip install --no-deps -r requirements-places.lock")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
