@@ -172,7 +172,12 @@ def effect(flow, segment, absent, present, alpha, values):
 
 
 def logits(network):
-    """Make the function images -> logits (B, C, R, R), with gradients, of a network with a segmentation head."""
+    """Make the function images -> logits (B, C, R, R), with gradients, of a network with a segmentation head.
+
+    Raises ValueError for a network without one.
+    """
+    if "segment" not in network.heads:
+        raise ValueError("this network has no segment head: pass one that has, such as domain.evaluation")
     return lambda pictures: network.heads["segment"](network.all_maps(network.prepare(pictures)))
 
 

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 from helpers import causal, correct
 from helpers.corrections.edits import Blend
 from helpers.flow import Flow
+from helpers.networks.features import ResNet18
 
 SIDE, SIZE, THING = 16, 4, 1  # pixels, places across, the concept's label
 
@@ -234,6 +235,8 @@ def test_bad_input_is_named(flow, z, labels, present, absent):
     for alpha, values in ((torch.zeros(4), torch.zeros(5)), (torch.zeros(5), torch.zeros(5))):
         with pytest.raises(ValueError, match="number per unit|a layer of 5 units, got 4"):
             causal.effect(flow, segment, absent, present, alpha, values)
+    with pytest.raises(ValueError, match="no segment head"):
+        causal.logits(ResNet18(4, "small"))
     other = causal.places(flow, z, 1, labels, 0)
     with pytest.raises(ValueError, match="one concept and layer"):
         causal.effect(flow, segment, absent, other, torch.zeros(4), VALUES)
