@@ -180,4 +180,4 @@ def _set(mask):
     """Return the rows and the columns that are set in a mask, of NumPy or torch."""
     if isinstance(mask, np.ndarray):
         return np.divmod(np.flatnonzero(mask), mask.shape[1])
-    return mask.nonzero(as_tuple=True)
+    return mask.nonzero().unbind(dim=1)
