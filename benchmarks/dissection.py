@@ -46,6 +46,8 @@ def memory(sizes):
     """Compare the peak memory of two processes that differ in the number of images only."""
     small, large = (peak(images, "dissection") for images in sizes)
     note = f"one round; peak memory {small[0]:.0f} and {large[0]:.0f} MiB, "
-    note += f"of which the dissection adds {small[0] - small[1]:.0f} and {large[0] - large[1]:.0f} to networks and latents"
+    note += (
+        f"of which the dissection adds {small[0] - small[1]:.0f} and {large[0] - large[1]:.0f} to networks and latents"
+    )
     name = f"Dissection of {sizes[1]:,} / of {sizes[0]:,} images: memory"
     return name, MEMORY, large[0] / small[0], large[2], small[2], note
