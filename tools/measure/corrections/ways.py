@@ -14,6 +14,7 @@ GRID, STEPS = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3), (0, 0.5, 1, 1.5, 2,
 NOISES = tuple(k / 10 for k in range(11))  # shares of a latent that noise takes the place of
 SMALLEST, STEP = "shift, smallest amount", "latent direction, smallest"
 SURE, SURE_STEP = f"{SMALLEST}, all", f"{STEP}, all"  # where those that are called normal already must reach the margin
+NEAR, SURE_NEAR = "shift of neighbours, smallest amount", "shift of neighbours, smallest amount, all"
 VOTED = ("original", "damping, tuned", "shift", SURE, SURE_STEP)
 
 
@@ -26,6 +27,7 @@ class Setting(NamedTuple):
     margin: float = 1.0  # how far below 0 the judge's score must fall
     damped: tuple = (1, 0.1, 0.9)  # stop layer, portion and scale of the best damping
     step: float = 1.0  # against the latent direction
+    near: int = 100  # artifacts and normals most like an image, from which its own difference is measured
     dark: bool = False  # whether dark images are among those that are compared
 
 
@@ -66,6 +68,20 @@ class Study:
         return self.measured(self.setting.layers, self.setting.how)
 
     @cached_property
+    def classes(self):
+        """The images that differences are made from, as (latents, features) of the artifacts and of the normals."""
+        parts = self.domain.split(self.train)
+        if not self.setting.dark:
+            parts = [evaluation.bright(self.domain, ids) for ids in parts]
+        return [(self.domain.latents(ids), self.domain.backbone.pooled(self.domain.images(ids))) for ids in parts]
+
+    def neighbours(self, ids):
+        """Measure the difference in layer 1 between the artifacts and the normals most like each image."""
+        (bad, x), (good, y) = self.classes
+        features = self.domain.backbone.pooled(self.domain.images(ids)), x, y
+        return units.nearest_differences(self.domain.flow, bad, good, [1], features, self.setting.near)
+
+    @cached_property
     def direction(self):
         return evaluation.latent_direction(self.domain, self.train, dark=self.setting.dark)
 
@@ -86,10 +102,13 @@ class Study:
 
     def amounts(self, ids, all=False):
         """Search the smallest amount of the shift for each image; all: of all, not only those called artifacts."""
-        options = {"how": self.setting.how} | ({"judge": self.sure} if all else self.rule)
-        return correct.smallest_amount(
-            self.domain.flow, self.domain.latents(ids), self.difference, grid=GRID, **options
-        ).amounts
+        return self.smallest(ids, self.difference, all, how=self.setting.how)
+
+    def smallest(self, ids, differences, all=False, **options):
+        """Search as `amounts` does for other differences, with options of `correct.shift`."""
+        options |= {"judge": self.sure} if all else self.rule
+        z = self.domain.latents(ids)
+        return correct.smallest_amount(self.domain.flow, z, differences, grid=GRID, **options).amounts
 
     def steps(self, ids, all=False):
         """Search the smallest step against the latent direction for each image."""
@@ -108,6 +127,10 @@ class Study:
 
     def shifted(self, ids, amount, masks=None):
         return self.domain.images(ids, correct.shift(self.difference, amount, masks=masks, how=self.setting.how))
+
+    def nearest(self, ids, all=False):
+        found = self.neighbours(ids)
+        return self.domain.images(ids, correct.shift(found, self.smallest(ids, found, all)))
 
     def stepped(self, ids, amount):
         return self.drawn(self.direction.step(self.domain.latents(ids), amount))
@@ -128,6 +151,8 @@ class Study:
             "shift, local": lambda ids: self.shifted(ids, setting.amount, self.domain.masks(ids)),
             SMALLEST: lambda ids: self.shifted(ids, self.amounts(ids)),
             SURE: lambda ids: self.shifted(ids, self.amounts(ids, all=True)),
+            NEAR: self.nearest,
+            SURE_NEAR: lambda ids: self.nearest(ids, all=True),
             "latent direction": lambda ids: self.stepped(ids, setting.step),
             STEP: lambda ids: self.stepped(ids, self.steps(ids)),
             SURE_STEP: lambda ids: self.stepped(ids, self.steps(ids, all=True)),
