@@ -37,7 +37,7 @@ class Painting:
         self.ways = [way for way, there in ((DRAW, values), (REMOVE, True), (MEND, differences)) if there]
         self.side, self._replay, self._files = flow.resolution(flow.n_layers), Replay(flow, z), {}
         self._owners = {}  # {file: row of the image whose edits it holds}
-        self._edits = lru_cache(maxsize=512)(lambda stroke: edits(stroke, flow, values, differences))
+        self._edits = lru_cache(maxsize=64)(lambda stroke: edits(stroke, flow, values, differences))
 
     def stroke(self, how, name, layer, n, own, size, strength, points):
         """Return the stroke that the settings describe.
@@ -178,7 +178,7 @@ def _of(index, strokes):
     return tuple(item for row, item in strokes if row == index)
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=64)
 def _under(stroke, side):
     return covered(stroke.points, stroke.size, side)
 
