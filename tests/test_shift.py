@@ -110,6 +110,14 @@ def test_the_written_out_maths_in_any_memory_layout(masks, amounts, linear, clam
         assert torch.equal(laid, h)
 
 
+def test_a_large_spread_does_not_cancel():
+    g = torch.Generator().manual_seed(5)
+    centre, d = torch.rand(2, 6, 8, 8, generator=g)
+    h, spread = centre + 1e-3 * torch.randn(N, 6, 8, 8, generator=g), torch.full((6, 8, 8), -1e4)
+    expected = h.double() - 0.5 * (d.double() + spread.double() * (h.double() - centre.double()))
+    close(Shift(d, torch.tensor(0.5), None, spread, centre, False)(h).double(), expected, 1e-6)
+
+
 def test_nothing_is_the_identity_bit_for_bit(flow, z, found, masks):
     plain = flow.generate(z)
     some = {"how": "linear", "portion": 0.3}

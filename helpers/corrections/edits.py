@@ -128,12 +128,9 @@ class Shift(Edit):
             raise ValueError(f"this shift is for featuremaps of {expected} places, got {got}")
         weight = self.amount.to(h).reshape(-1, 1, 1, 1)
         weight = weight if self.masks is None else weight * _lowered(self.masks, h)
-        by = _beside(self.difference, h)
-        if self.spread is None:
-            shifted = h - weight * by
-        else:  # the same maths, in one pass over the featuremap
-            spread = _beside(self.spread, h)
-            shifted = torch.addcmul(weight * (spread * _beside(self.centre, h) - by), h, 1 - weight * spread)
+        shifted = h - weight * _beside(self.difference, h)
+        if self.spread is not None:  # not multiplied out: a large spread would cancel badly
+            shifted.addcmul_(h - _beside(self.centre, h), weight * _beside(self.spread, h), value=-1)
         if self.clamp is not False:
             shifted.clamp_(min=self._floor(h, weight))
         return _laid_out(h, shifted)
