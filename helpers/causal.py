@@ -176,9 +176,8 @@ def logits(network):
 
     Raises ValueError for a network without one.
     """
-    if "segment" not in network.heads:
-        raise ValueError("this network has no segment head: pass one that has, such as domain.evaluation")
-    return lambda pictures: network.heads["segment"](network.all_maps(network.prepare(pictures)))
+    head = network.head("segment")
+    return lambda pictures: head(network.all_maps(network.prepare(pictures)))
 
 
 def objective(flow, score, absent, present, alpha, values, penalty=0.005):

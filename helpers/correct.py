@@ -167,11 +167,9 @@ def chained(*corrections):
 
     Returns Edits that know the ids of all their images if every correction does.
     """
-    layers, ids = (
-        sorted({layer for edits in corrections for layer in edits}),
-        [getattr(e, "ids", None) for e in corrections],
-    )
+    layers = sorted({layer for edits in corrections for layer in edits})
     each = {layer: tuple(edits[layer] for edits in corrections if layer in edits) for layer in layers}
+    ids = [getattr(edits, "ids", None) for edits in corrections]
     known = frozenset().union(*ids) if ids and None not in ids else None
     return Edits({layer: found[0] if len(found) == 1 else Chain(found) for layer, found in each.items()}, known)
 

@@ -7,6 +7,7 @@ import signal
 import torch
 from torch import nn
 
+from helpers import survey, units
 from helpers.networks import pggan
 
 
@@ -18,6 +19,13 @@ def tiny_generator():
         if name.endswith("bias"):
             nn.init.normal_(value, std=0.3)
     return network
+
+
+def paintable(flow, z):
+    """What there is to paint by on images z (6, D) of the tiny generator: the arguments of a painter beside them."""
+    values = survey.thresholds(flow, z, tau=0.01, layers=[2, 4])
+    sets = {"door": {2: torch.arange(12.0), 4: torch.arange(10.0) % 3}, "mine": {4: [7, 1]}}
+    return {"sets": sets, "values": values, "differences": units.differences(flow, z[:3], z[3:], [1])}
 
 
 class Dcgan(nn.Module):

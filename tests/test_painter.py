@@ -11,7 +11,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from networks import tiny_generator
 from PIL import Image
 
 from helpers import correct, dissection, domains, survey, units, widgets
@@ -22,6 +21,7 @@ from helpers.interface.strokes import covered
 from helpers.interface.tile_rows import GAP
 from helpers.networks import pggan
 from helpers.weights import packages
+from tests.networks import paintable, tiny_generator
 from tests.rounding import close
 
 
@@ -37,9 +37,7 @@ def z():
 
 @pytest.fixture(scope="module")
 def given(flow, z):
-    values = survey.thresholds(flow, z, tau=0.01, layers=[2, 4])
-    sets = {"door": {2: torch.arange(12.0), 4: torch.arange(10.0) % 3}, "mine": {4: [7, 1]}}
-    return {"sets": sets, "values": values, "differences": units.differences(flow, z[:3], z[3:], [1])}
+    return paintable(flow, z)
 
 
 @pytest.fixture

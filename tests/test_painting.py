@@ -4,14 +4,14 @@ import pathlib
 import numpy as np
 import pytest
 import torch
-from networks import tiny_generator
 
-from helpers import correct, survey, units
+from helpers import correct
 from helpers.flow import Flow
 from helpers.interface.painting import OWN, TILE, Painting
 from helpers.interface.strokes import DRAW, MEND, REMOVE
 from helpers.interface.tile_rows import GAP
 from helpers.networks import pggan
+from tests.networks import paintable, tiny_generator
 from tests.rounding import close
 
 LINE = [(2, 3), (9, 3), (9, 12)]
@@ -29,9 +29,7 @@ def z():
 
 @pytest.fixture(scope="module")
 def given(flow, z):
-    values = survey.thresholds(flow, z, tau=0.01, layers=[2, 4])
-    sets = {"door": {2: torch.arange(12.0), 4: torch.arange(10.0) % 3}, "mine": {4: [7, 1]}}
-    return {"sets": sets, "values": values, "differences": units.differences(flow, z[:3], z[3:], [1])}
+    return paintable(flow, z)
 
 
 @pytest.fixture

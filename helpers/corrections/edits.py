@@ -113,9 +113,9 @@ class Shift(Edit):
 
     def own(self):
         """See `Edit`."""
-        named = {"amount": self.amount, "masks": self.masks, "difference": self.difference}
-        shared = {"difference": 3}  # axes of what is the same for all images
-        return {k: value for k, value in named.items() if value is not None and value.ndim > shared.get(k, 0)}
+        per_image = {"amount": self.amount.ndim == 1, "masks": self.masks is not None}
+        per_image["difference"] = self.difference.ndim == 4
+        return {name: getattr(self, name) for name, own in per_image.items() if own}
 
     def at(self, amount):
         """Return the same shift by another amount, one number for all images."""

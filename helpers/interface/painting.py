@@ -49,7 +49,7 @@ class Painting:
         if how == MEND:
             return Stroke(how, "", (), tuple(points), size, strength)
         if name == OWN:
-            chosen = {k: self._own(k, units) for k, units in selection(own).items()}
+            chosen = {k: _checked(self.flow, k, units) for k, units in selection(own).items()}
         else:
             chosen = {layer: self.units(name, layer)[:n]}
         chosen = tuple((k, tuple(units)) for k, units in sorted(chosen.items()))
@@ -156,14 +156,8 @@ class Painting:
         """Whether a pixel lies in the image."""
         return all(0 <= value < self.side for value in spot)
 
-    def _own(self, layer, units):
-        return _checked(self.flow, layer, units)
-
     def _places(self, stroke):
-        here = [
-            (k, pooled(covered(stroke.points, stroke.size, self.side), self.flow.shape(k)[1:]))
-            for k, _ in stroke.chosen
-        ]
+        here = [(k, pooled(_under(stroke, self.side), self.flow.shape(k)[1:])) for k, _ in stroke.chosen]
         said = [f"{int((m > 0).sum())} of {m.numel()} places of layer {k}" for k, m in here]
         return f"the last stroke reaches {', '.join(said)}"
 

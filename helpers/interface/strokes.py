@@ -88,8 +88,8 @@ def edits(stroke, flow, values=None, differences=None):
     Raises ValueError for a stroke that covers no pixel or names no unit, and where there is nothing to draw or mend by.
     """
     side = flow.resolution(flow.n_layers)
-    mask = stroke.strength * covered(stroke.points, stroke.size, side).float()
-    if not covered(stroke.points, stroke.size, side).any():
+    mask = stroke.strength * (under := covered(stroke.points, stroke.size, side))
+    if not under.any():
         raise ValueError(f"the brush covers no pixel: paint inside the picture, which has pixels 0 to {side - 1}")
     if stroke.how == MEND:
         if not differences:

@@ -150,11 +150,16 @@ class ResNet18(nn.Module):
         """
         return self._head("corrupt", images, batch)[:, 0]
 
-    def _head(self, name, images, batch):
+    def head(self, name):
+        """Return the head of a name, a module on `all_maps`; ValueError if the file came without it."""
         if name not in self.heads:
             have = ", ".join(self.heads) or "none"
             raise ValueError(f"this network has no {name} head (heads: {have}); load the file that carries one")
-        return self._chunks(lambda part: self.heads[name](self.all_maps(self.prepare(part))), images, batch)
+        return self.heads[name]
+
+    def _head(self, name, images, batch):
+        head = self.head(name)
+        return self._chunks(lambda part: head(self.all_maps(self.prepare(part))), images, batch)
 
     @torch.no_grad()
     def _chunks(self, compute, images, batch):

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import torch
 
-from helpers import classifier, correct, domains, evaluation, metrics, survey, units
+from helpers import classifier, correct, domains, evaluation, metrics, rating, survey, units
 
 GRID, STEPS = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3), (0, 0.5, 1, 1.5, 2, 2.5, 3, 4)
 NOISES = tuple(k / 10 for k in range(11))  # shares of a latent that noise takes the place of
-SMALLEST, STEP = "shift, smallest amount", "latent direction, smallest"
-SURE, SURE_STEP = f"{SMALLEST}, all", f"{STEP}, all"  # where those that are called normal already must reach the margin
+SMALLEST, STEP = rating.SPARED, "latent direction, smallest"
+SURE, SURE_STEP = rating.SURE, f"{STEP}, all"  # where those that are called normal already must reach the margin
 NEAR, SURE_NEAR = "shift of neighbours, smallest amount", "shift of neighbours, smallest amount, all"
 VOTED = ("original", "damping, tuned", "shift", SURE, SURE_STEP)
 
