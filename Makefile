@@ -2,6 +2,8 @@
 # With an environment of your own, such as one whose torch knows your GPU: make run PY=python
 
 PYTHON ?= python3
+# Tests run in so many processes, a core each.
+JOBS ?= 2
 PY ?= .venv/bin/python
 
 ifeq ($(PY),.venv/bin/python)
@@ -30,7 +32,7 @@ lab: $(READY) $(FACES)
 	$(PY) -m tools.build.working_copy
 
 test: lint browser $(CLUSTER) $(FACES) $(PLACES)
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q -n $(JOBS) --dist loadfile
 
 lint: $(READY)
 	$(PY) -m ruff check .

@@ -16,6 +16,9 @@ import pytest
 _own = tempfile.TemporaryDirectory(prefix="helpers-tests-")
 os.environ |= {"HELPERS_PROGRESS": "0", "HELPERS_CACHE": _own.name, "MPLBACKEND": "Agg"}
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # a core each: threads of several processes slow each other down
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from helpers import env  # noqa: E402
 from tools.build import working_copy  # noqa: E402
 

@@ -117,17 +117,17 @@ def test_letters(path):
         **{"n": "normal", "o": "outline", "t": "texture", "s": "stain", "m": "missing", "f": "fusion", "x": "other"},
         **{"u": "undo", "b": "back", "k": "skip"},
     }
-    session.type("n")
-    session.type("nO")  # the box still holds the first letter
-    session.type("o")  # emptied before
-    session.type("o")  # emptied again
-    session.type("oo ")
-    session.type("s")
-    kinds = ["normal", *4 * ["outline"], "stain"]
+    for text in ("n", "nO", "nO", "nOoo ", "nOo", "nOos", "", "s"):  # what stood there before counts once
+        session.type(text)
+    kinds = ["normal", *3 * ["outline"], *2 * ["stain"]]
     assert said(path) == list(enumerate(kinds))
     with pytest.raises(ValueError, match="the letter 'q' means nothing here: type n normal, u undo"):
-        session.type("xq")
-    assert said(path) == list(enumerate([*kinds, "other"]))
+        session.type("sxqmz")  # the letters after a wrong one count, as they do when each comes alone
+    assert said(path) == list(enumerate([*kinds, "other", "missing"]))
+    again = Session(range(20, 30), path, "ann")
+    with pytest.raises(ValueError, match="nothing to undo"):
+        again.type("usu")
+    assert again.current == 20 and not again.labelled
     assert len(set(Session([1], path, "ann", types=("texture", "stain")).keys)) == 6
 
 

@@ -1,6 +1,7 @@
 """Run a labelling session: what comes next, what was said, how to take it back; each label is on the disk at once."""
 
 from collections import Counter
+from os.path import commonprefix
 from pathlib import Path
 
 from helpers import labels
@@ -76,18 +77,23 @@ class Session:
     def type(self, text):
         """Do what the letters of a text box stand for (see `keys`); white space does nothing.
 
-        text: all that stands in the box, which is emptied from time to time: the letters that stood there at the
-        last call were acted on then and are left out. Raises ValueError at a letter without a meaning.
+        text: all that stands in the box: what already began it at the last call was acted on then and is left out,
+        so deleting does nothing. However many letters one call brings, each counts as if it had come alone: the first
+        error, a ValueError for a letter without a meaning, is raised once all are done.
         """
-        new = text[len(self._typed) :] if text != self._typed and text.startswith(self._typed) else text
-        self._typed = text
+        new, self._typed = text[len(commonprefix((text, self._typed))) :], text
+        errors = []
         for letter in new.lower():
-            if letter.isspace():
-                continue
-            if letter not in self.keys:
-                known = ", ".join(f"{key} {name}" for key, name in self.keys.items())
-                raise ValueError(f"the letter {letter!r} means nothing here: type {known}")
-            self.do(self.keys[letter])
+            try:
+                if letter in self.keys:
+                    self.do(self.keys[letter])
+                elif not letter.isspace():
+                    known = ", ".join(f"{key} {name}" for key, name in self.keys.items())
+                    raise ValueError(f"the letter {letter!r} means nothing here: type {known}")
+            except (ValueError, OSError) as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     def do(self, action):
         """Do an action by name: undo, back, skip, normal or an artifact type, which does nothing after the last."""

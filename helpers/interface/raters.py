@@ -6,7 +6,6 @@ import ipywidgets as W
 
 from helpers import labels
 from helpers.interface import blind, labelling, playing, previews
-from helpers.interface.history import at_rest
 from helpers.interface.views import NAMED, Frame, button, pair
 
 
@@ -58,26 +57,19 @@ def _answers(session, draw, rows, what):
         try:
             does(argument)
         finally:
-            show()  # of several letters, the ones before a wrong one count
+            show()  # of several letters, those without an error count
 
     def pressed(does):
         letter.focus()  # or the letters that the buttons invite would be JupyterLab's shortcuts: m, x, b change cells
         does()
-
-    # Emptied only once the typist pauses: letters on their way to a box that is emptied would be lost.
-    empty = at_rest(lambda: setattr(letter, "value", ""))
-
-    def typed(change):
-        if change["new"]:
-            empty()
-            view.guarded(act)(session.type, change["new"])
 
     note = f"; {{}} {what} are in {{}}".format
     for name, one in buttons.items():
         one.on_click(lambda _, name=name: pressed(lambda: view.guarded(act)(session.do, name)))
     save = view.guarded(lambda: show(note(session.export(target.value), target.value)))
     export.on_click(lambda _: pressed(save))
-    letter.observe(typed, "value")
+    # The box is never emptied: letters on their way from a page to a busy kernel would be lost.
+    letter.observe(lambda change: view.guarded(act)(session.type, change["new"]), "value")
     show()
     return view
 
@@ -117,18 +109,11 @@ def playground(
         letter.focus()  # as above: the letters are the session's, not JupyterLab's
         does()
 
-    empty = at_rest(lambda: setattr(letter, "value", ""))
-
-    def typed(change):
-        if change["new"]:
-            empty()
-            view.guarded(act)(ground.type, change["new"])
-
     for name, one in buttons.items():
         one.on_click(lambda _, name=name: pressed(lambda: view.guarded(act)(ground.do, name)))
     written = view.guarded(lambda: show("; saved " + " and ".join(map(str, ground.save(folder, slider.value)))))
     save.on_click(lambda _: pressed(written))
-    letter.observe(typed, "value")
+    letter.observe(lambda change: view.guarded(act)(ground.type, change["new"]), "value")
     slider.observe(lambda _: view.guarded(show)(), "value")
     show()
     return view

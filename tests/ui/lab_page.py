@@ -82,6 +82,19 @@ class Lab:
         for name in names:
             self.page.get_by_role("menuitem", name=name, exact=True).click()
 
+    def run_all(self):
+        """Run all cells; once more where nothing came of it, as before the page has got to its kernel."""
+        from playwright.sync_api import expect
+
+        first = self.page.locator(".jp-CodeCell .jp-InputPrompt").first
+        for _ in range(10):
+            self.menu("Run", "Run All Cells")
+            try:
+                return expect(first).to_have_text(re.compile(r"\[(\*|\d+)\]"), timeout=30_000)
+            except AssertionError:
+                pass
+        raise AssertionError("Run All Cells runs nothing")
+
     def theme(self, name):
         """Choose the light or the dark theme."""
         self.menu("Settings")

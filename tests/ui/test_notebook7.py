@@ -67,7 +67,7 @@ def test_a_widget_moves_in_notebook_7(server, page):
     notebook.write("masks.ipynb", [WORLD, MASKS])
     page.goto(f"{server}/notebooks/masks.ipynb")
     page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").first.wait_for(timeout=300_000)
-    notebook.menu("Run", "Run All Cells")
+    notebook.run_all()
     view = View(page, 1)
     expect(view.cell.locator("img.jupyter-widgets")).to_be_visible(timeout=300_000)
     before = view.picture()
