@@ -66,11 +66,14 @@ def slow(ids):  # so that a person can be faster than the machine
 widgets.labeller(slow, range(12), {!r}, "ann")
 """
 RATER = """
-def stalled(ids):  # now and then the machine is busy with something else
-    time.sleep(1.5 if ids == [4] else 0)
-    return 0 * images[ids]
+widgets.rater(images, {{"inverted": -images, "grey": 0 * images}}, range(12), {!r}, "ann")
+"""
+BUSY = """
+def stalled(ids):  # as on a machine that has something else to do
+    time.sleep(1.1)
+    return images[[i % 12 for i in ids]]
 
-widgets.rater(images, {{"inverted": -images, "grey": stalled}}, range(12), {!r}, "ann")
+widgets.labeller(stalled, range(301), {!r}, "ann")
 """
 PLAYGROUND = """
 widgets.playground(flow, lambda ids: latents(ids, 10), range(100, 130), range(200, 206), {!r}, "ann", every=4)
@@ -82,7 +85,7 @@ sets = {{"tree": {{k: scores["DS"][k] for k in (4, 6)}}, "mine": {{6: [3, 1]}}}}
 widgets.painter(flow, z, sets, values, mended, ids=range(500, 512), path={!r}, start={{"units": 4}})
 """
 CELLS = {"corrector": CORRECTOR, "masks": MASKS, "units": UNITS, "axis": AXIS, "labeller": LABELLER, "rater": RATER}
-CELLS |= {"playground": PLAYGROUND, "painter": PAINTER}
+CELLS |= {"playground": PLAYGROUND, "painter": PAINTER, "busy": BUSY}
 CELLS |= {
     f"other {name}": CELLS[name] for name in ("labeller", "rater")
 }  # to press everything, with files of their own
@@ -363,6 +366,16 @@ def test_rater_is_blind_and_saves_every_vote(jupyter, notebook, folder):
     view.press("same [f]")
     expect(view.role("alert")).to_have_count(0)
     assert len(votes()) == 24
+
+
+def test_no_letter_is_lost_while_the_kernel_is_busy(jupyter, notebook, folder):
+    view, path = notebook["busy"], folder / "busy.csv"
+    view.press("normal [n]")
+    view.box("type a letter").focus()
+    jupyter.page.keyboard.type("nos" * 100, delay=15)
+    kinds = ["normal", *100 * ["normal", "outline", "stain"]]
+    assert until(lambda: path.exists() and len(labels.read(path)) == len(kinds)), len(labels.read(path))
+    assert [row["type"] or "normal" for row in labels.read(path).rows] == kinds
 
 
 @pytest.mark.parametrize("name", ["other labeller", "other rater"])
