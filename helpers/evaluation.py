@@ -22,7 +22,7 @@ K_REALISM, K_PRECISION = 3, 5
 
 
 class Scores(dict):
-    """Unit scores, {layer: (U,)}, that remember in `ids` which images they were made from."""
+    """What was measured of units, {layer: tensor}, and in `ids` which images it was made from."""
 
     def __init__(self, scores, ids):
         super().__init__(scores)

@@ -150,6 +150,10 @@ def test_what_a_shift_was_made_from_is_not_evaluated(domain):
     images = domain.flow.generate(domain.latents([900, 901]), correct.shift(found)).clamp(-1, 1)
     assert torch.equal(held.images, images)
     assert evaluation.sample(domain, [5, 900], correct.shift, found, in_sample=True).protocol == "in-sample"
+    one_each = evaluation.Scores({1: found[1].expand(2, *found[1].shape)}, ids)  # as nearest differences are
+    with pytest.raises(ValueError, match=made):
+        evaluation.sample(domain, [5, 900], correct.shift, one_each)
+    assert torch.equal(evaluation.sample(domain, [900, 901], correct.shift, one_each).images, images)
 
 
 def test_a_latent_direction_knows_its_ids(domain):

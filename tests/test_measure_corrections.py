@@ -35,7 +35,8 @@ def test_neighbours_are_bright_training_images_of_either_class(study, held):
     features = [domain.backbone.pooled(domain.images(part)) for part in (ids, bad, good)]
     latents = [domain.latents(part) for part in (bad, good)]
     expected = units.nearest_differences(domain.flow, *latents, [1], features, study.setting.near)
-    assert not set(bad) & set(held[0]) and torch.equal(study.neighbours(ids)[1], expected[1])
+    found = study.neighbours(ids)
+    assert not set(bad) & set(held[0]) and torch.equal(found[1], expected[1]) and found.ids == set(study.train)
 
 
 def test_all_means_that_also_what_is_called_normal_must_reach_the_margin(study, held):

@@ -101,8 +101,9 @@ def nearest_differences(flow, z_artifacts, z_normals, layers, features, k=50):
     z_artifacts, z_normals: latents (A, D) and (B, D). features: (of the images (N, F), of the artifacts (A, F), of the
     normals (B, F)), such as a backbone's; what is like is near in them, each feature divided by its deviation over
     both classes. k: how many of each class, fewer where a class has no more. What both kinds of neighbours share, a
-    night or a tower, falls out of the difference. Returns {layer: (N, U, H, W)} for `correct.shift`; holds the
-    featuremaps of both classes, one layer at a time. Raises ValueError for k below 1, features that do not fit the
+    night or a tower, falls out of the difference. Returns {layer: (N, U, H, W)} for `correct.shift`, a plain dict:
+    `evaluation.Scores(found, ids)` remembers the classes' ids for the check of splits. Holds the featuremaps of both
+    classes, one layer at a time. Raises ValueError for k below 1, features that do not fit the
     latents or are not finite, and as `differences` does. Explained in notebook 06.
     """
     own, *theirs = (torch.as_tensor(part).double() for part in features)

@@ -79,7 +79,8 @@ class Study:
         """Measure the difference in layer 1 between the artifacts and the normals most like each image."""
         (bad, x), (good, y) = self.classes
         features = self.domain.backbone.pooled(self.domain.images(ids)), x, y
-        return units.nearest_differences(self.domain.flow, bad, good, [1], features, self.setting.near)
+        found = units.nearest_differences(self.domain.flow, bad, good, [1], features, self.setting.near)
+        return evaluation.Scores(found, self.train)
 
     @cached_property
     def direction(self):
