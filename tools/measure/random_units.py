@@ -3,8 +3,8 @@
     python -m tools.measure.random_units         # writes data/churches/random_units.csv
     python -m tools.build.manifest churches random_units.csv
 
-Notebooks 03, 05 and 11 set their rankings beside these draws. A row is a draw: how many images, which layer, how many
-units, the seed of `units.random_scores`; then the FD of all, of the night scenes among them, and of the others.
+Notebooks 03, 04, 05 and 11 set their rankings beside these draws. A row is a draw: how many images, which layer, how
+many units, the seed of `units.random_scores`; then the FD of all, of the night scenes among them, and of the others.
 """
 
 from dataclasses import replace
@@ -13,7 +13,7 @@ import pandas as pd
 
 from helpers import correct, domains, env, evaluation, metrics, store, units
 
-SETTINGS = ((300, 6, 5), (300, 6, 20), (250, 6, 25), (250, 1, 6))  # images, layer, units
+SETTINGS = ((300, 6, 5), (300, 6, 20), (250, 6, 25), (250, 1, 6)) + tuple((120, 6, n) for n in (5, 20, 40, 80))
 SEEDS = range(21)
 
 
