@@ -16,8 +16,9 @@ import pytest
 _own = tempfile.TemporaryDirectory(prefix="helpers-tests-")
 os.environ |= {"HELPERS_PROGRESS": "0", "HELPERS_CACHE": _own.name, "MPLBACKEND": "Agg"}
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # a core each: threads of several processes slow each other down
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # cores of its own: threads of several processes slow each other down
+    cores = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores)))
 
 from helpers import env  # noqa: E402
 from tools.build import working_copy  # noqa: E402

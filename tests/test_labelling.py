@@ -123,7 +123,10 @@ def test_letters(path):
     assert said(path) == list(enumerate(kinds))
     with pytest.raises(ValueError, match="the letter 'q' means nothing here: type n normal, u undo"):
         session.type("sxqmz")  # the letters after a wrong one count, as they do when each comes alone
-    assert said(path) == list(enumerate([*kinds, "other", "missing"]))
+    for text in ("sxqmzn", "fsxqmzn", "fsxqtmzn", "fsxmzn", "fszn"):  # wherever the caret stands; deleting does nothing
+        session.type(text)
+    kinds += ["other", "missing", "normal", "fusion", "texture"]
+    assert said(path) == list(enumerate(kinds))
     again = Session(range(20, 30), path, "ann")
     with pytest.raises(ValueError, match="nothing to undo"):
         again.type("usu")

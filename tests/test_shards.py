@@ -215,14 +215,17 @@ def unprivileged(tmp_path):
     if os.geteuid():
         yield
         return
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_mode & 0o005 != 0o005:
-            folder.chmod(0o755)
+    modes = {folder: folder.stat().st_mode for folder in (tmp_path, *tmp_path.parents)}
+    closed = {folder: mode for folder, mode in modes.items() if mode & 0o005 != 0o005}
+    for folder, mode in closed.items():
+        folder.chmod(mode | 0o055)
     os.seteuid(65534)
     try:
         yield
     finally:
         os.seteuid(0)
+        for folder, mode in closed.items():
+            folder.chmod(mode)
 
 
 def test_a_read_only_folder_is_read_but_not_written(flow, z, expected, computed, tmp_path, request):

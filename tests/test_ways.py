@@ -60,10 +60,12 @@ def test_figures_are_those_of_the_held_out_images(domain, held):
     assert set(found) == {"FD", "no_nights", "normals", "realism"}
 
 
-def test_the_choice_is_the_one_of_least_distance_and_harm(domain, held):
-    settings = {"nothing": {}, "all of layer 2": correct.ablate(2, list(range(128)))}
-    assert held.choose(settings) == "nothing"
-    assert held.choose({"all of layer 2": settings["all of layer 2"]}) == "all of layer 2"
+def test_the_choice_is_the_one_of_least_distance_and_harm(held, monkeypatch):
+    assert held.choose({"all of layer 2": correct.ablate(2, list(range(128))), "nothing": {}}) == "nothing"
+    plain = held._plain[1]
+    costs = {"harms": (10, plain + 5), "mends": (12, plain), "helps normals": (13, plain - 5)}
+    monkeypatch.setattr(held, "_tuned", costs.get)
+    assert held.choose({name: name for name in costs}) == "mends"
 
 
 def test_rows_name_each_way_and_what_was_chosen(domain, held, rates):
@@ -72,6 +74,7 @@ def test_rows_name_each_way_and_what_was_chosen(domain, held, rates):
     found = pd.DataFrame(ways.rows(held, {"DS": scores}, difference, rates, seeds=[0, 1], few=4))
     assert found.way.tolist() == ["DS", "DS", "difference", "rare", "as many others", "as many others"]
     assert found.edit.tolist() == ["zero", "own", "own", "own", "zero", "zero"]
+    assert found.setting[3].removeprefix("silence, ") in ways.silencings(rates)
     assert found.setting[0] in ways.zeroings(scores) and found.FD.notna().all() and found.FD[4] != found.FD[5]
 
 

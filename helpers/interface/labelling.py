@@ -77,11 +77,15 @@ class Session:
     def type(self, text):
         """Do what the letters of a text box stand for (see `keys`); white space does nothing.
 
-        text: all that stands in the box: what already began it at the last call was acted on then and is left out,
-        so deleting does nothing. However many letters one call brings, each counts as if it had come alone: the first
-        error, a ValueError for a letter without a meaning, is raised once all are done.
+        text: all that stands in the box. What began or ended it at the last call was acted on then and is left out,
+        wherever the caret stands, so deleting does nothing. However many letters one call brings, each counts as if it
+        had come alone: the first error, such as a ValueError for a letter without a meaning, is raised once all are
+        done.
         """
-        new, self._typed = text[len(commonprefix((text, self._typed))) :], text
+        old, self._typed = self._typed, text
+        start = len(commonprefix((old, text)))
+        end = len(commonprefix((old[start:][::-1], text[start:][::-1])))
+        new = text[start : len(text) - end]
         errors = []
         for letter in new.lower():
             try:

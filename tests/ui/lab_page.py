@@ -83,7 +83,7 @@ class Lab:
             self.page.get_by_role("menuitem", name=name, exact=True).click()
 
     def run_all(self):
-        """Run all cells; once more where nothing came of it, as before the page has got to its kernel."""
+        """Run all cells; on a page that never ran any, once more where nothing came of it: the kernel may be late."""
         from playwright.sync_api import expect
 
         first = self.page.locator(".jp-CodeCell .jp-InputPrompt").first

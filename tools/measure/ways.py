@@ -4,10 +4,11 @@
     python -m tools.build.manifest churches five_ways_units.csv five_ways.csv
 
 The ways: defective score, FD ranking, rare units, causal effect (read from `ablation_effects.csv`), class difference.
-All rank layers 1 and 2, from the labelled training ids and the first 2,000 of the pool. `five_ways_units.csv` has a row
-a unit. `five_ways.csv` has a row an edit: the units that a way ranks first set to zero, its own correction, and as many
-other neurons as rare ones silenced at random; with what was chosen on the tuning images, and held-out figures: the FD
-of artifacts, of those that are no nights, of as many normals, and median realism.
+All rank layers 1 and 2, from the labelled training ids, the first 2,000 of the pool and, for the FD ranking, 1,000 real
+images. `five_ways_units.csv` has a row a unit. `five_ways.csv` has a row an edit: the units that a way ranks first set
+to zero, where layer and share were chosen on the tuning images; its own correction; and other neurons than rare ones
+silenced at random, until as many activations fall silent (setting: the seed; FD alone). The held-out figures: FD of
+artifacts, of those that are no nights to real images that are none, of as many normals, and median realism.
 """
 
 import time
