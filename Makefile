@@ -2,7 +2,7 @@
 # With an environment of your own, such as one whose torch knows your GPU: make run PY=python
 
 PYTHON ?= python3
-# Tests run in so many processes, a core each.
+# Tests run in so many processes, which share the cores.
 JOBS ?= 2
 PY ?= .venv/bin/python
 

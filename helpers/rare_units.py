@@ -91,6 +91,21 @@ def ablate(neurons, ids=None):
     return Edits({layer: Silence(marked) for layer, marked in neurons.items()}, ids)
 
 
+def as_many_others(rates, neurons, seed=0):
+    """Mark other neurons of the same layers at random, until as many activations are marked on average: a control.
+
+    rates: {layer: (U, H, W)} in [0, 1]. neurons: marks as of `rare`. Returns marks likewise, none of them in neurons.
+    """
+    generator, drawn = torch.Generator().manual_seed(seed), {}
+    for layer, marked in neurons.items():
+        rate, marks = rates[layer].flatten(), marked.flatten()
+        mix = torch.randperm(len(rate), generator=generator)
+        mix = mix[~marks[mix]]
+        enough = int((rate[mix].cumsum(0) <= rate[marks].sum()).sum())
+        drawn[layer] = torch.zeros_like(marks).index_fill(0, mix[:enough], True).view_as(marked)
+    return drawn
+
+
 def unit_shares(neurons):
     """Return which share of each unit's places is marked, a score of whole units: {layer: (U,)} in [0, 1]."""
     return {layer: marked.float().mean(dim=(1, 2)) for layer, marked in neurons.items()}

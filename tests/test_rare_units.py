@@ -235,3 +235,13 @@ def test_a_layer_that_is_not_there(z):
     flow = Flow(Canvas(3, 4))
     with pytest.raises(ValueError, match="there is no layer 9"):
         rare_units.active_counts(flow, torch.zeros(2, 48), {9: torch.ones(3, 4, 4, dtype=torch.bool)})
+
+
+def test_as_many_others_are_other_neurons_that_fire_as_often(rates):
+    marked = rare_units.rare(rates, 0.3)
+    one, two, again = (rare_units.as_many_others(rates, marked, seed) for seed in (0, 1, 0))
+    for layer in LAYERS:
+        assert one[layer].shape == marked[layer].shape and not (one[layer] & marked[layer]).any()
+        assert (one[layer] != two[layer]).any() and torch.equal(one[layer], again[layer])
+        wanted, got = (float(rates[layer][which].sum()) for which in (marked[layer], one[layer]))
+        assert wanted - 1 <= got <= wanted + 1e-3

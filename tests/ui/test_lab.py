@@ -304,6 +304,7 @@ def test_labels_are_saved_by_button_and_by_letter(jupyter, notebook, folder):
     expected = [*enumerate(("normal", "stain", "normal", "normal", "outline", "texture", "fusion"))]
     assert until(lambda: rows() == expected), rows()
     expect(view.text("image 7, 8 of 12")).to_be_visible()
+    expect(view.box("type a letter")).to_have_value("nnotf")
     page.keyboard.type("u")
     assert until(lambda: rows() == expected[:-1]), rows()
     expect(view.text("image 6, 7 of 12")).to_be_visible()
@@ -360,7 +361,7 @@ def test_rater_is_blind_and_saves_every_vote(jupyter, notebook, folder):
     view.press("export CSV")
     expect(view.role("alert")).to_contain_text("none/votes.csv (No such file or directory)")
     expect(view.box("type a letter")).to_be_focused()
-    page.keyboard.type("afj" * 22 + "afj", delay=30)  # all pairs, and three letters more
+    page.keyboard.type("afj" * 22 + "afj", delay=5)  # all pairs, and three letters more
     expect(view.text("finished: 24 of 24 rated")).to_be_visible()
     expect(view.text("All pairs are rated: export the votes, or go back to change one.")).to_be_visible()
     view.press("same [f]")

@@ -2,8 +2,8 @@ import pandas as pd
 import pytest
 import torch
 
-from helpers import correct, domains, evaluation, rare_units, store, survey, units
-from tools.measure import ways
+from helpers import correct, domains, evaluation, store, survey, units
+from tools.measure import five_ways as ways
 
 
 @pytest.fixture(scope="module")
@@ -38,17 +38,6 @@ def test_zeroings_take_the_highest_first(domain):
     h = torch.ones(1, 128, 4, 4)
     gone = (edits["10% of layer 2"][2](h) == 0).all(dim=(2, 3))[0].nonzero().flatten().tolist()
     assert gone == list(range(116, 128))
-
-
-def test_as_many_others_are_other_neurons_that_fire_as_often(rates):
-    rare = rare_units.rare(rates, layers=ways.RARE)
-    one, two = (ways.as_many_others(rates, rare, seed) for seed in (0, 1))
-    for k in ways.RARE:
-        h = torch.ones(1, *rates[k].shape)
-        silent = [edits[k](h)[0] == 0 for edits in (one, two)]
-        assert not (silent[0] & rare[k]).any() and (silent[0] != silent[1]).any()
-        wanted, got = (float(rates[k][which].sum()) for which in (rare[k], silent[0]))
-        assert wanted - 1 <= got <= wanted + 1e-3
 
 
 def test_figures_are_those_of_the_held_out_images(domain, held):

@@ -1,6 +1,6 @@
 """Rank units in five ways and measure what each leads to, for the page at the end of notebook 11.
 
-    python -m tools.measure.ways                 # writes data/churches/five_ways_units.csv and five_ways.csv
+    python -m tools.measure.five_ways            # writes data/churches/five_ways_units.csv and five_ways.csv
     python -m tools.build.manifest churches five_ways_units.csv five_ways.csv
 
 The ways: defective score, FD ranking, rare units, causal effect (read from `ablation_effects.csv`), class difference.
@@ -73,18 +73,6 @@ def silencings(rates):
     }
 
 
-def as_many_others(rates, rare, seed):
-    """Silence other neurons of the same layers, drawn until as many activations fall silent on average."""
-    generator, drawn = torch.Generator().manual_seed(seed), {}
-    for k, marked in rare.items():
-        rate = rates[k].flatten()
-        mix = torch.randperm(len(rate), generator=generator)
-        mix = mix[~marked.flatten()[mix]]  # none of the rare ones
-        enough = int((rate[mix].cumsum(0) <= rate[marked.flatten()].sum()).sum())
-        drawn[k] = torch.zeros(len(rate), dtype=torch.bool).index_fill(0, mix[:enough], True).view_as(marked)
-    return rare_units.ablate(drawn)
-
-
 class Held:
     """Held-out artifacts and as many normals, and tuning images to choose on; everything is measured on them."""
 
@@ -138,7 +126,7 @@ def rows(held, ways, difference, rates, seeds=SEEDS, few=FEW):
         yield {"way": name, "edit": "own", "setting": setting} | held.figures(edits)
     rare = rare_units.rare(rates, layers=RARE)
     for seed in env.progress(seeds, "as many others"):
-        edits = as_many_others(rates, rare, seed)
+        edits = rare_units.ablate(rare_units.as_many_others(rates, rare, seed))
         yield {"way": "as many others", "edit": "zero", "setting": seed, "FD": held.fd(few, edits)}
 
 
@@ -150,14 +138,8 @@ def main():
     held = Held(domain, evaluation.real_sample(domain, domains.REAL_REFERENCE[:2000]))
     edits = pd.DataFrame(rows(held, ways, difference, rates)).round(4)
     edits["seconds"] = edits.way.map({name: round(seconds) for name, seconds in spent.items()})
-    by_unit = pd.concat(
-        [
-            pd.DataFrame(
-                {"layer": k, "unit": range(domain.flow.units(k))} | {name: way[k] for name, way in ways.items()}
-            )
-            for k in LAYERS
-        ]
-    ).round(6)
+    by_layer = {k: pd.DataFrame({name: scores[k] for name, scores in ways.items()}) for k in LAYERS}
+    by_unit = pd.concat(by_layer, names=["layer", "unit"]).reset_index().round(6)
     for name, table in (("five_ways_units", by_unit), ("five_ways", edits)):
         store.replace(store.data_root() / domain.name / f"{name}.csv", table.to_csv(index=False).encode())
 
