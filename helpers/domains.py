@@ -60,13 +60,12 @@ class Domain:
         return not isinstance(getattr(self, part), Absent)
 
     def reference(self, count=None):
-        """Return the images that distances are measured to: real ones, or without them labelled normal generations.
+        """Return the images that distances are measured to, by `reference_ids`: `reference_name` says what they are."""
+        return (self.real if self.has("render") else self.images)(self.reference_ids(count))
 
-        count: so many at most. `reference_name` says which they are.
-        """
-        if self.has("render"):
-            return self.real(REAL_REFERENCE[:count])
-        return self.images(self.split(REFERENCE)[1][:count])
+    def reference_ids(self, count=None):
+        """Return the ids of `count` real images at most, or without real ones of labelled normal generations."""
+        return (REAL_REFERENCE if self.has("render") else self.split(REFERENCE)[1])[:count]
 
     @property
     def reference_name(self):

@@ -2,16 +2,19 @@
 
 Scores remember the ids of the images they were made from, and no corrected sample of those is made unless the paper's
 in-sample protocol is asked for. What measures is a feature network that took no part either, `domain.evaluation`.
+What every notebook needs again, masks and the real images' features, comes from the cache where it was made before.
 Explained in notebook 07.
 """
 
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import torch
 
-from helpers import correct, metrics, units
+from helpers import correct, metrics, store, units
 from helpers.corrections.noise import noise_as_far, noisy  # noqa: F401
 from helpers.evidence import frechet
+from helpers.evidence.held_out import Scores, check_splits, protocol  # noqa: F401
 from helpers.evidence.intervals import wilson
 from helpers.latents import batches, image_ids
 from helpers.networks import features
@@ -19,14 +22,7 @@ from helpers.networks import features
 DARK = -0.4  # an image whose mean is below is a night scene
 PRESENT, LEFT = 12, 1 / 3  # pixels of a part that is there; share of them under which it counts as lost
 K_REALISM, K_PRECISION = 3, 5
-
-
-class Scores(dict):
-    """What was measured of units, {layer: tensor}, and in `ids` which images it was made from."""
-
-    def __init__(self, scores, ids):
-        super().__init__(scores)
-        self.ids = frozenset(image_ids(ids))
+_lit = WeakKeyDictionary()  # flow -> {version of its weights: {id: whether its image is bright}}
 
 
 def ranked(domain, ids, thresholds, **options):
@@ -39,8 +35,13 @@ def ranked(domain, ids, thresholds, **options):
     artifacts = domain.split(ids)[0]
     if len(artifacts) < 2:
         raise ValueError(f"{len(ids)} ids hold {len(artifacts)} artifacts, expected at least 2: label or pass more")
-    z, masks = domain.latents(artifacts), domain.masks(artifacts)
-    return Scores(units.defective_scores(domain.flow, z, masks, thresholds, **options), ids)
+    z = domain.latents(artifacts)
+    return Scores(units.defective_scores(domain.flow, z, masks(domain, artifacts), thresholds, **options), ids)
+
+
+def masks(domain, ids):
+    """Return the defect masks of many generations by id, as `domain.masks` does: bool (N, R, R)."""
+    return store.memo("masks", lambda ids: domain.masks(ids), ids=list(ids))
 
 
 def differences(domain, ids, layers, dark=False, make=units.differences, **options):
@@ -64,40 +65,16 @@ def latent_direction(domain, ids, dark=False, **options):
 
 
 def bright(domain, ids):
-    """Leave out the ids whose images are dark."""
-    lit = [image.mean() >= DARK for part in batches(list(ids), 256) for image in domain.images(part)]
-    return [i for i, keep in zip(ids, lit) if keep]
+    """Leave out the ids whose images are dark. What an image is, is remembered as long as its generator lives."""
+    version = sum(p._version for p in domain.flow.network.parameters())  # rises with every change in place
+    lit = _lit.setdefault(domain.flow, {}).setdefault(version, {})
+    for part in batches([i for i in ids if i not in lit], 256):
+        lit |= zip(part, (domain.images(part).mean(dim=(1, 2, 3)) >= DARK).tolist())
+    return [i for i in ids if lit[i]]
 
 
 def _latents_of(domain, ids, dark):
     return (domain.latents(part if dark else bright(domain, part)) for part in domain.split(ids))
-
-
-def check_splits(**splits):
-    """Check that named sets of ids have none in common: `check_splits(train=..., test=...)`.
-
-    Raises ValueError that names two overlapping splits and the ids in both.
-    """
-    names = list(splits)
-    for n, a in enumerate(names):
-        for b in names[n + 1 :]:
-            both = set(splits[a]) & set(splits[b])
-            if both:
-                raise ValueError(f"splits {a} and {b} share {_named(both)}: cut the ids anew, each into one split")
-
-
-def protocol(used, ids, in_sample=False):
-    """Tell whether ids are "held-out" or "in-sample" for scores or settings made from the ids `used`.
-
-    in_sample: allow the overlap, as the paper does. Raises ValueError that names the overlap if it is not allowed.
-    """
-    both = set(used) & set(ids)
-    if both and not in_sample:
-        raise ValueError(
-            f"the scores or settings were made from {_named(both)}, which are to be evaluated: take other ids, "
-            "or pass in_sample=True for the paper's protocol"
-        )
-    return "in-sample" if both else "held-out"
 
 
 @dataclass(frozen=True)
@@ -151,6 +128,28 @@ def real_sample(domain, ids, network="evaluation"):
     """Render real images by id and read their features -> Sample. Raises ValueError for fewer than 2 ids."""
     images = domain.real(ids)
     return Sample(tuple(ids), images, getattr(domain, network).pooled(images), network, "real")
+
+
+def reference_sample(domain, count=None, network="evaluation"):
+    """Make what distances are measured to, `domain.reference(count)`, with its features -> Sample."""
+    features, made = _reference(domain, count, network)
+    images = made[0] if made else domain.reference(count)
+    return Sample(tuple(domain.reference_ids(count)), images, features, network, domain.reference_name)
+
+
+def reference_features(domain, count=None, network="evaluation"):
+    """Read the features of `domain.reference(count)`, which are not made again for it: (N, D)."""
+    return _reference(domain, count, network)[0]
+
+
+def _reference(domain, count, network):
+    made = []
+
+    def read(count):
+        made.append(domain.reference(count))
+        return getattr(domain, network).pooled(made[0])
+
+    return store.memo("reference features", read, count=count), made
 
 
 class Reference:
@@ -241,8 +240,3 @@ def lost(before, after):
     """
     there = before >= PRESENT
     return there, there & (after < LEFT * before)
-
-
-def _named(ids):
-    shown = ", ".join(map(str, sorted(ids)[:5]))
-    return f"{len(ids)} id{'s' * (len(ids) > 1)} ({shown}{', ...' if len(ids) > 5 else ''})"

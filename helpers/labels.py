@@ -33,12 +33,15 @@ class Labels:
     @property
     def artifacts(self):
         """Ids labelled artifact, in file order."""
-        return self.only(label="artifact").ids
+        return self._labelled("artifact")
 
     @property
     def normals(self):
         """Ids labelled normal, in file order."""
-        return self.only(label="normal").ids
+        return self._labelled("normal")
+
+    def _labelled(self, wanted):
+        return [i for i, label in zip(self.ids, self.labels) if label == wanted]
 
     @property
     def rows(self):

@@ -1,3 +1,6 @@
+from copy import deepcopy
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -75,12 +78,6 @@ def test_ranking_needs_two_artifacts(domain):
         evaluation.ranked(domain, [*one, *normals], {})
 
 
-def test_overlapping_splits_are_named():
-    evaluation.check_splits(train=domains.TRAIN, tune=domains.TUNE, test=domains.TEST)
-    with pytest.raises(ValueError, match=r"splits train and test share 6 ids \(4, 5, 6, 7, 8, \.\.\.\)"):
-        evaluation.check_splits(train=range(10), tune=range(10, 20), test=range(4, 10))
-
-
 def test_networks_are_not_mixed():
     torch.manual_seed(0)
     reference = Reference(looked(torch.randn(30, 3)))
@@ -132,6 +129,46 @@ def test_differences_are_those_of_the_classes_without_the_nights(domain):
     chain = evaluation.differences(domain, ids, [1, 2], make=correct.layer_after_layer, amount=0.5)
     by_hand = correct.layer_after_layer(domain.flow, *map(domain.latents, lit), [1, 2], amount=0.5)
     assert torch.equal(chain[2], by_hand[2]) and chain.ids == set(ids)
+
+
+def test_brightness_is_looked_at_once_for_as_long_as_the_weights_stay(domain, monkeypatch):
+    other = replace(domain, flow=deepcopy(domain.flow))
+    ids, looked_at, images = [*domains.TRAIN[:12]], [], domains.Domain.images
+    monkeypatch.setattr(domains.Domain, "images", lambda self, ids: looked_at.extend(ids) or images(self, ids))
+    found = evaluation.bright(other, ids[:8])
+    assert evaluation.bright(other, ids) == [*found, *evaluation.bright(other, ids[8:])] and 0 < len(found) < 8
+    assert looked_at == ids
+    with torch.no_grad():
+        for weights in other.flow.network.parameters():
+            weights.zero_()  # grey images, which are bright
+    assert evaluation.bright(other, ids) == ids and looked_at == ids * 2
+
+
+def test_what_distances_are_measured_to_is_read_once(domain, monkeypatch, tmp_path):
+    monkeypatch.setenv("HELPERS_CACHE", str(tmp_path))
+    found = evaluation.reference_sample(domain, 9)
+    images = domain.reference(9)
+    assert found.ids == tuple(domains.REAL_REFERENCE[:9]) and found.network == "evaluation"
+    assert torch.equal(found.images, images) and torch.equal(found.features, domain.evaluation.pooled(images))
+    judged = evaluation.reference_features(domain, 9, "backbone")
+    assert torch.equal(judged, domain.backbone.pooled(images)) and not torch.equal(judged, found.features)
+    monkeypatch.setattr(type(domain.evaluation), "pooled", None)  # from here on only the cache can know
+    again = evaluation.reference_sample(domain, 9)
+    assert torch.equal(again.features, found.features) and torch.equal(again.images, found.images)
+    monkeypatch.setattr(domains.Domain, "reference", None)
+    assert torch.equal(evaluation.reference_features(domain, 9, "backbone"), judged)
+    with pytest.raises(TypeError):
+        evaluation.reference_features(domain, 8)
+
+
+def test_masks_are_made_once_and_are_those_of_the_domain(domain, monkeypatch, tmp_path):
+    monkeypatch.setenv("HELPERS_CACHE", str(tmp_path))
+    found = evaluation.masks(domain, range(5))
+    assert torch.equal(found, domain.masks(range(5))) and found.dtype == torch.bool and found.any()
+    monkeypatch.setattr(domains.Domain, "masks", None)
+    assert torch.equal(evaluation.masks(domain, range(5)), found)
+    with pytest.raises(TypeError):
+        evaluation.masks(domain, range(6))
 
 
 def test_what_a_shift_was_made_from_is_not_evaluated(domain):
