@@ -74,6 +74,25 @@ def fetch(name, download=False):
     return path
 
 
+def measured(name, /, **setting):
+    """Return the rows of a shipped table that were measured in a setting: a DataFrame, empty where there are none.
+
+    name: like "churches/random_units.csv", whose domain may have no such table. setting: the value that a column must
+    have, or a list, tuple or range of values, every one of which must be there. Raises what `fetch` raises for a
+    damaged file, and KeyError for a column that is not there. Shown in notebook 03, which measures what is not stored.
+    """
+    import pandas as pd  # here, so that worker processes need not load it
+
+    folder, _, rest = name.partition("/")
+    if not (data_root() / folder / MANIFEST).is_file() or rest not in _manifest(folder):
+        return pd.DataFrame()
+    table = pd.read_csv(fetch(name))
+    for column, value in setting.items():
+        values = value if isinstance(value, list | tuple | range) else [value]
+        table = table[table[column].isin(values if set(values) <= set(table[column]) else [])]
+    return table
+
+
 def _manifest(folder):
     path = data_root() / folder / MANIFEST
     if not re.fullmatch(r"[\w-]+", folder) or not path.is_file():

@@ -25,6 +25,14 @@ def test_noise_moves_images_as_far_as_asked(goal):
     assert torch.equal(noise, evaluation.noisy(z, amount)) and 0 < amount < 1
 
 
+def test_the_search_begins_where_little_is_known_to_be_enough():
+    z, calls = latents(range(500), 6), []
+    found = evaluation.noise_as_far(embed, z, 0.1)[1]
+    assert found < 0.25
+    assert evaluation.noise_as_far(lambda z: calls.append(z) or embed(z), z, 0.1, steps=6, most=0.25)[1] == found
+    assert len(calls) == 7  # the latents as they are, and six tries
+
+
 def test_a_goal_beyond_reach_gets_what_is_nearest():
     z = latents(range(500), 6)
     assert evaluation.noise_as_far(embed, z, 50.0)[1] == 1 - 2**-8

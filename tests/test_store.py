@@ -281,3 +281,24 @@ def test_replace_keeps_the_old_file_when_writing_fails(tmp_path):
     with pytest.raises(TypeError):
         store.replace(path, None)
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_rows_are_those_of_a_setting(data):
+    (data / "draws.csv").write_text("layer,seed,FD\n1,0,2.5\n6,0,3.5\n6,1,4.5\n6,2,5.5\n")
+    manifest.record("world")
+    assert store.measured("world/draws.csv").FD.tolist() == [2.5, 3.5, 4.5, 5.5]
+    assert store.measured("world/draws.csv", layer=6, seed=range(1, 3)).FD.tolist() == [4.5, 5.5]
+    assert len(store.measured("world/draws.csv", layer=6, seed=range(1, 4))) == 0  # one of them was never measured
+    assert len(store.measured("world/draws.csv", layer=1, seed=range(2))) == 0
+    assert store.measured("world/draws.csv", layer=6, seed=[0]).FD.tolist() == [3.5]
+    assert len(store.measured("world/draws.csv", layer=7)) == 0
+    with pytest.raises(KeyError, match="units"):
+        store.measured("world/draws.csv", units=5)
+    (data / "draws.csv").write_text("layer,seed,FD\n")
+    with pytest.raises(ValueError, match="truncated"):
+        store.measured("world/draws.csv", layer=6)
+
+
+@pytest.mark.parametrize("name", ["world/other.csv", "mine/draws.csv", "my own photos!/draws.csv"])
+def test_a_world_without_the_table_has_no_rows(data, name):
+    assert len(store.measured(name, layer=6)) == 0
