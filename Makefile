@@ -2,7 +2,7 @@
 # With an environment of your own, such as one whose torch knows your GPU: make run PY=python
 
 PYTHON ?= python3
-# Tests run in so many processes, which share the cores.
+# So many notebooks, or processes of tests, run at a time and share the cores.
 JOBS ?= 2
 PY ?= .venv/bin/python
 
@@ -26,7 +26,7 @@ help:
 	@echo "make clean      remove the environment, the cache and everything built"
 
 run: $(READY) $(FACES)
-	$(PY) -m tools.build.notebooks run
+	$(PY) -m tools.build.notebooks run --jobs $(JOBS)
 
 lab: $(READY) $(FACES)
 	$(PY) -m tools.build.working_copy

@@ -2,13 +2,13 @@
 
 Scores remember the ids of the images they were made from, and no corrected sample of those is made unless the paper's
 in-sample protocol is asked for. What measures is a feature network that took no part either, `domain.evaluation`.
-What every notebook needs again, masks and the real images' features, comes from the cache where it was made before.
 Explained in notebook 07.
 """
 
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 
 from helpers import correct, metrics, store, units
@@ -40,8 +40,10 @@ def ranked(domain, ids, thresholds, **options):
 
 
 def masks(domain, ids):
-    """Return the defect masks of many generations by id, as `domain.masks` does: bool (N, R, R)."""
-    return store.memo("masks", lambda ids: domain.masks(ids), ids=list(ids))
+    """Return the masks of many generations by id, kept in the cache: bool (N, R, R). ValueError for what is no id."""
+    side = domain.flow.resolution(domain.flow.n_layers)
+    packed = store.memo("masks", lambda ids: np.packbits(domain.masks(ids).numpy(), axis=-1), ids=list(image_ids(ids)))
+    return torch.from_numpy(np.unpackbits(packed, axis=-1, count=side)).bool()
 
 
 def differences(domain, ids, layers, dark=False, make=units.differences, **options):
@@ -66,7 +68,8 @@ def latent_direction(domain, ids, dark=False, **options):
 
 def bright(domain, ids):
     """Leave out the ids whose images are dark. What an image is, is remembered as long as its generator lives."""
-    version = sum(p._version for p in domain.flow.network.parameters())  # rises with every change in place
+    network, ids = domain.flow.network, image_ids(ids)
+    version = sum(w._version for w in (*network.parameters(), *network.buffers()))  # rises where they are changed
     lit = _lit.setdefault(domain.flow, {}).setdefault(version, {})
     for part in batches([i for i in ids if i not in lit], 256):
         lit |= zip(part, (domain.images(part).mean(dim=(1, 2, 3)) >= DARK).tolist())
@@ -131,14 +134,15 @@ def real_sample(domain, ids, network="evaluation"):
 
 
 def reference_sample(domain, count=None, network="evaluation"):
-    """Make what distances are measured to, `domain.reference(count)`, with its features -> Sample."""
+    """Make what distances are measured to, `domain.reference(count)`, with its features from the cache -> Sample."""
     features, made = _reference(domain, count, network)
     images = made[0] if made else domain.reference(count)
-    return Sample(tuple(domain.reference_ids(count)), images, features, network, domain.reference_name)
+    kind = "real" if domain.has("render") else "held-out"
+    return Sample(tuple(domain.reference_ids(count)), images, features, network, kind)
 
 
 def reference_features(domain, count=None, network="evaluation"):
-    """Read the features of `domain.reference(count)`, which are not made again for it: (N, D)."""
+    """Read the features of `domain.reference(count)`, (N, D); from the cache where they were read before."""
     return _reference(domain, count, network)[0]
 
 

@@ -41,7 +41,7 @@ class Labels:
         return self._labelled("normal")
 
     def _labelled(self, wanted):
-        return [i for i, label in zip(self.ids, self.labels) if label == wanted]
+        return [i for i, label in zip(self.ids, self.labels, strict=True) if label == wanted]
 
     @property
     def rows(self):

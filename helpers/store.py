@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import warnings
@@ -14,7 +15,7 @@ from safetensors.torch import save
 
 from helpers import env
 from helpers.weights import published
-from helpers.weights.fingerprint import NUMBERS, code, content
+from helpers.weights.fingerprint import NUMBERS, code, content, plain  # noqa: F401
 from helpers.weights.published import sha256
 
 MANIFEST = "manifest.json"
@@ -78,19 +79,21 @@ def measured(name, /, **setting):
     """Return the rows of a shipped table that were measured in a setting: a DataFrame, empty where there are none.
 
     name: like "churches/random_units.csv", whose domain may have no such table. setting: the value that a column must
-    have, or a list, tuple or range of values, every one of which must be there. Raises what `fetch` raises for a
-    damaged file, and KeyError for a column that is not there. Shown in notebook 03, which measures what is not stored.
+    have, or a list, tuple or range of values; every combination of them must be there, or nothing is returned. Raises
+    what `fetch` raises for a damaged file, and KeyError for a column that is not there. Shown in notebook 03, which
+    measures what is not stored.
     """
     import pandas as pd  # here, so that worker processes need not load it
 
     folder, _, rest = name.partition("/")
     if not (data_root() / folder / MANIFEST).is_file() or rest not in _manifest(folder):
         return pd.DataFrame()
-    table = pd.read_csv(fetch(name))
+    table, asked = pd.read_csv(fetch(name)), {}
     for column, value in setting.items():
-        values = value if isinstance(value, list | tuple | range) else [value]
-        table = table[table[column].isin(values if set(values) <= set(table[column]) else [])]
-    return table
+        asked[column] = set(value) if isinstance(value, list | tuple | range) else {value}
+        table = table[table[column].isin(asked[column])]
+    found = set(zip(*(table[column] for column in asked), strict=True))
+    return table if len(found) == math.prod(map(len, asked.values())) or not asked else table.iloc[:0]
 
 
 def _manifest(folder):

@@ -1,6 +1,7 @@
 from copy import deepcopy
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -136,7 +137,8 @@ def test_brightness_is_looked_at_once_for_as_long_as_the_weights_stay(domain, mo
     ids, looked_at, images = [*domains.TRAIN[:12]], [], domains.Domain.images
     monkeypatch.setattr(domains.Domain, "images", lambda self, ids: looked_at.extend(ids) or images(self, ids))
     found = evaluation.bright(other, ids[:8])
-    assert evaluation.bright(other, ids) == [*found, *evaluation.bright(other, ids[8:])] and 0 < len(found) < 8
+    assert evaluation.bright(other, torch.tensor(ids)) == [*found, *evaluation.bright(other, ids[8:])]
+    assert 0 < len(found) < 8
     assert looked_at == ids
     with torch.no_grad():
         for weights in other.flow.network.parameters():
@@ -165,6 +167,10 @@ def test_masks_are_made_once_and_are_those_of_the_domain(domain, monkeypatch, tm
     monkeypatch.setenv("HELPERS_CACHE", str(tmp_path))
     found = evaluation.masks(domain, range(5))
     assert torch.equal(found, domain.masks(range(5))) and found.dtype == torch.bool and found.any()
+    assert torch.equal(evaluation.masks(domain, np.arange(5)), found) and len(list(tmp_path.iterdir())) == 1
+    assert not torch.equal(evaluation.masks(domains.load("churches-unetgan"), range(5)), found)
+    with pytest.raises(ValueError, match="image ids must be integers"):
+        evaluation.masks(domain, [0.5])
     monkeypatch.setattr(domains.Domain, "masks", None)
     assert torch.equal(evaluation.masks(domain, range(5)), found)
     with pytest.raises(TypeError):

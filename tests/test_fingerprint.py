@@ -6,8 +6,9 @@ from torch import nn
 
 from helpers import store
 from helpers.flow import Flow
-from helpers.networks import pggan
+from helpers.networks import pggan, stylegan2
 from helpers.weights import fingerprint
+from tests import own_generators as own
 from tests.networks import tiny_generator
 
 
@@ -36,3 +37,27 @@ def test_a_cached_step_of_one_generator_is_not_taken_for_anothers(tmp_path, monk
         flow.network.generator.output2.bias += 1
     assert float(store.memo("mean", mean, ids=[1]) - before) == pytest.approx(1, abs=1e-5)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_no_weight_tells_is_told_apart_as_well(tmp_path, monkeypatch):
+    generator = stylegan2.Generator((8, 6), 5, 5, 1).eval()
+    whole, short = (stylegan2.Layers(generator, truncation) for truncation in (1.0, 0.5))
+    assert fingerprint.content(whole) == fingerprint.content(stylegan2.Layers(generator)) != fingerprint.content(short)
+    steep, flat = nn.Sequential(nn.LeakyReLU(0.1)), nn.Sequential(nn.LeakyReLU(0.2))
+    assert fingerprint.content(steep) != fingerprint.content(flat)
+    learning = nn.Sequential(nn.BatchNorm1d(3))
+    assert fingerprint.content(learning) != fingerprint.content(nn.Sequential(nn.BatchNorm1d(3)).eval())
+
+
+class Softer(own.Untraceable):
+    def forward(self, z):
+        return super().forward(z) / 2
+
+
+def test_modules_of_other_code_are_told_apart_although_their_weights_are_alike():
+    modules = [own.made(kind) for kind in (own.Untraceable, own.Untraceable, Softer)]
+    one, same, other = (Flow.from_module(module, ["first", "second"], 6) for module in modules)
+    assert "hooks" in one.origin  # what is traced has its code in its state
+    assert torch.equal(one.network.module.first.weight, other.network.module.first.weight)
+    assert fingerprint.content(one) == fingerprint.content(same) != fingerprint.content(other)
+    assert fingerprint.plain(nn.LeakyReLU(0.5))[-1] == ("negative_slope", "0.5")

@@ -136,3 +136,11 @@ def test_a_folder_without_images_is_refused(tmp_path):
     for path in (tmp_path / "elsewhere", tmp_path / "notes.txt"):
         with pytest.raises(FileNotFoundError, match="there is no folder .*: check the path"):
             folders.open_folder(path, 16)
+
+
+def test_files_that_changed_are_another_folder(folder):
+    before = folders.open_folder(folder, 16)
+    assert folders.open_folder(folder, 16) == before
+    os.utime(save(folder / "0.png", colour=(200, 0, 0)), ns=(1, 1))
+    after = folders.open_folder(folder, 16)
+    assert after.names == before.names and after != before

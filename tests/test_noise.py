@@ -31,6 +31,8 @@ def test_the_search_begins_where_little_is_known_to_be_enough():
     assert found < 0.25
     assert evaluation.noise_as_far(lambda z: calls.append(z) or embed(z), z, 0.1, steps=6, most=0.25)[1] == found
     assert len(calls) == 7  # the latents as they are, and six tries
+    far = evaluation.noise_as_far(embed, z, 0.8)[1]
+    assert far > 0.25 and evaluation.noise_as_far(embed, z, 0.8, most=0.25)[1] == far
 
 
 def test_a_goal_beyond_reach_gets_what_is_nearest():

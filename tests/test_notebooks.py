@@ -3,6 +3,7 @@
 import base64
 import copy
 import json
+import re
 from io import BytesIO
 
 import nbformat
@@ -11,7 +12,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image
 
-from helpers import exercises
+from helpers import env, exercises
 from tools.build import notebook_rules as rules
 from tools.build import notebooks, storing, times
 
@@ -294,3 +295,13 @@ def test_shrink_turns_the_largest_pictures_to_256_and_then_to_128_colours_only_a
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
 def test_stored_notebook_keeps_the_rules(path):
     assert rules.problems(nbformat.read(path, as_version=4), path, STORED) == []
+
+
+def test_stored_draws_are_looked_up_where_there_are_some():
+    asked = {
+        name
+        for path in STORED
+        for name in re.findall(r"store\.measured\(f.\"{domain\.name}/([^\"\\]+)", path.read_text())
+    }
+    shipped = json.loads((env.ROOT / "data" / "churches" / "manifest.json").read_text())
+    assert asked == {"random_effects.csv", "random_units.csv"} <= set(shipped)

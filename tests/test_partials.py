@@ -7,6 +7,7 @@ import torch
 from helpers import store, survey
 from helpers.flow import Flow
 from helpers.latents import latents
+from helpers.networks import stylegan2
 from helpers.networks.pggan import Layers
 from helpers.streaming import partials
 from tests.networks import Canvas, tiny_generator
@@ -141,6 +142,10 @@ def test_weights_are_hashed_by_value(flow):
     with torch.no_grad():
         other.network.generator.layer0.bias[0] += 1
     assert partials.weights(other) != partials.weights(flow)
+    generator = stylegan2.Generator((8, 6), 5, 5, 1)
+    cut = [partials.weights(Flow(stylegan2.Layers(generator, truncation))) for truncation in (1.0, 0.7, 0.7)]
+    assert cut[0] != cut[1] == cut[2]
+    assert partials.weights(flow.autocast()) != partials.weights(flow)
 
 
 def test_marks_tell_latents_apart():

@@ -6,7 +6,7 @@ from helpers import causal, dissection, domains, store, units
 from tools.measure import random_effects
 from tools.measure.random_effects import Where
 
-SMALL = Where(images=40, places=3)
+SMALL = Where(images=40, places=8)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def test_a_draw_is_what_the_units_drawn_cause(domain):
         effect = causal.effect(domain.flow, segment, absent, present, causal.top(scores, count), values)
         expected = [float(effect.gained.mean()), float(effect.lost.mean())]
         assert [row["gained"], row["lost"]] == pytest.approx(expected, abs=1e-4)
-        assert (row["units"], row["seed"], row["places"]) == (count, 3, 3)
+        assert (row["units"], row["seed"], row["places"]) == (count, 3, 8)
     assert rows[1]["gained"] > 0.05 > abs(rows[0]["gained"])  # every unit of the layer, at twice what trees have
 
 

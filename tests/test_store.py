@@ -292,6 +292,8 @@ def test_rows_are_those_of_a_setting(data):
     assert len(store.measured("world/draws.csv", layer=1, seed=range(2))) == 0
     assert store.measured("world/draws.csv", layer=6, seed=[0]).FD.tolist() == [3.5]
     assert len(store.measured("world/draws.csv", layer=7)) == 0
+    assert len(store.measured("world/draws.csv", layer=[1, 6], seed=[0])) == 2
+    assert len(store.measured("world/draws.csv", layer=[1, 6], seed=[0, 1])) == 0  # layer 1 has no seed 1
     with pytest.raises(KeyError, match="units"):
         store.measured("world/draws.csv", units=5)
     (data / "draws.csv").write_text("layer,seed,FD\n")

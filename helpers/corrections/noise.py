@@ -17,13 +17,15 @@ def noise_as_far(embed, z, goal, seed=0, steps=8, most=1.0):
     """Find the noise that moves images as far as a correction did: -> (latents (N, D), its amount).
 
     embed: a function of latents -> features of their images (N, F), such as the evaluation network's. goal: the mean of
-    `moved`. steps: halvings of [0, most] tried; the nearest counts. most: below 1 where little is known to be enough.
-    Explained in notebook 05.
+    `moved`. steps: halvings of [0, most] tried; the nearest counts. most: below 1 where little is likely to be enough;
+    where it is not, all of [0, 1] is searched. Explained in notebook 05.
     """
     plain, low, high, tried = embed(z), 0.0, most, {}
     for _ in range(steps):
         middle = (low + high) / 2
         tried[middle] = float(metrics.moved(plain, embed(noisy(z, middle, seed))).mean())
         low, high = (middle, high) if tried[middle] < goal else (low, middle)
+    if high == most < 1:
+        return noise_as_far(embed, z, goal, seed, steps)
     amount = min(tried, key=lambda a: abs(tried[a] - goal))
     return noisy(z, amount, seed), amount

@@ -18,8 +18,9 @@ KINDS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 class Folder:
     """Images by id: ids -> (uint8 (N, channels, size, size), None), None because nobody knows their label maps.
 
-    names: the files below `path`, in the order of their ids. channels: 3, or 1 for grey. Images of another size are cut
-    to the middle square and resized, with one warning. Raises ValueError for an id the folder is too small for, and
+    names: the files below `path`, in the order of their ids. channels: 3, or 1 for grey. state: a digest of the files'
+    sizes and times, so that nothing kept in the cache is taken for files that have changed. Images of another size are
+    cut to the middle square and resized, with one warning. Raises ValueError for an id the folder is too small for, and
     for a damaged file.
     """
 
@@ -27,6 +28,7 @@ class Folder:
     names: tuple
     size: int
     channels: int = 3
+    state: str = ""
 
     def __len__(self):
         return len(self.names)
@@ -86,4 +88,6 @@ def open_folder(path, size, channels=3):
     if not names:
         raise ValueError(f"{path} holds no image ({', '.join(KINDS)}): unpack the real images there")
     order = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
-    return Folder(str(path), tuple(order), size, channels)
+    stats = [(path / name).lstat() for name in order]
+    state = hashlib.sha256(str([(found.st_size, found.st_mtime_ns) for found in stats]).encode()).hexdigest()
+    return Folder(str(path), tuple(order), size, channels, state)

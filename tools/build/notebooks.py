@@ -1,9 +1,9 @@
-"""Build, check and run the notebooks: python -m tools.build.notebooks build|verify|links|run [NAME ...].
+"""Build, check and run the notebooks: python -m tools.build.notebooks build|verify|links|run [--jobs N] [NAME ...].
 
 build   execute at full size in a clean kernel with an empty cache, clean, store outputs, measure time and memory
 verify  check that the stored notebooks are fresh, clean, within their budgets, and show the numbers they state
 links   write the links between the notebooks
-run     execute into executed/ as pages to read in a browser; the stored notebooks stay as they are
+run     execute into executed/ as pages to read in a browser, N at a time; the stored notebooks stay as they are
 NAME is the beginning of a notebook's name, such as 03; without it, all are meant.
 """
 
@@ -12,20 +12,15 @@ import copy
 import os
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import nbformat
-from tqdm import tqdm
 
 from helpers import env
 from tools.build import notebook_rules as rules
-from tools.build import times
+from tools.build import times, walk
 from tools.build.kernels import FAILURES, describe_figures, execute, kernel, peak_bytes, widget_errors
-from tools.build.offline_pages import page
 from tools.build.storing import clean, shrink
-
-PAGES = env.ROOT / "executed"
 
 
 def build(names):
@@ -88,47 +83,17 @@ def links(names):
     return 0
 
 
-def run(names):
-    """Execute notebooks into executed/ and say which pages and pictures to open; returns the number of failures."""
-    PAGES.mkdir(exist_ok=True)
-    began, failures, pages, guesses = time.time(), 0, [], times.estimates(names)
-    known = [seconds for seconds in guesses.values() if seconds is not None]
-    if known:
-        print(f"{len(guesses)} notebooks, about {times.together(sum(known))} on this machine", flush=True)
-    bar = tqdm(total=round(sum(known)) if known else len(guesses), unit="s" if known else "notebook", leave=False)
-    for path in rules.paths(names):
-        nb, guess = nbformat.read(path, as_version=4), guesses[path.stem]
-        soon = "" if guess is None else f", about {times.written(guess)} here"
-        bar.write(f"{path.stem}{soon} ...")
-        bar.set_description(path.stem[:2])
-        try:
-            with kernel(nb) as client:
-                seconds, peak = execute(client, nb), peak_bytes(client)
-            bar.write(f"{path.stem}: {seconds:.0f} s, peak {peak / 2**20:.0f} MB")
-        except FAILURES as error:
-            failures += 1
-            bar.write(f"{path.stem} failed: {error}")
-        bar.update(1 if guess is None else round(guess))
-        clean(nb, {})
-        pages.append(PAGES / f"{path.stem}.html")
-        pages[-1].write_text(page(nb, path.stem), encoding="utf-8")
-    bar.close()
-    figures = [p for p in sorted((env.ROOT / "figures").glob("*.png")) if p.stat().st_mtime >= began]
-    for what, files in (("Pages to open in a browser:", pages), ("Pictures:", figures)):
-        if files:
-            print(what, *(p.relative_to(env.ROOT) for p in files), sep="\n  ")
-    print("To change numbers and move sliders: make lab")
-    return failures
-
-
 def main():
     """Run one command on the notebooks named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("build", "verify", "links", "run"))
     parser.add_argument("names", nargs="*", help="beginnings of notebook names, such as 03; default: all")
+    parser.add_argument("--jobs", type=int, default=2, help="notebooks to run at a time, which share the cores")
     arguments = parser.parse_args()
+    names, jobs = arguments.names, arguments.jobs
+    commands = {"build": build, "verify": verify, "links": links, "run": lambda names: walk.run(names, jobs)}
     try:
-        sys.exit(1 if globals()[arguments.command](arguments.names) else 0)
+        sys.exit(1 if commands[arguments.command](names) else 0)
     except ValueError as error:
         sys.exit(str(error))
 

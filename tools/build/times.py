@@ -25,10 +25,14 @@ def stored():
 
 def record(name, row):
     """Add what a build measured, with the machine it ran on, and write the times that people read."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    row |= {"cores": cores, "processor": processor(), "device": env.device().type, "images_per_s": round(speed())}
+    row |= {"cores": cores(), "processor": processor(), "device": env.device().type, "images_per_s": round(speed())}
     FILE.write_text(json.dumps(dict(sorted({**stored(), name: row}.items())), indent=1) + "\n")
     write_readme()
+
+
+def cores():
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def processor():
