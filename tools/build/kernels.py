@@ -52,7 +52,7 @@ def kernel(nb, timeout=HANGS, **settings):
         manager = AsyncKernelManager(kernel_spec_manager=ThisPython(), kernel_name="python3")
         resources = {"metadata": {"path": str(rules.FOLDER)}}
         client = NotebookClient(nb, km=manager, timeout=timeout, startup_timeout=600, resources=resources)
-        with client.setup_kernel(env={**inherited, **fixed, **settings}):
+        with client.setup_kernel(cleanup_kc=True, env={**inherited, **fixed, **settings}):  # or it would live on
             yield client
 
 
