@@ -22,7 +22,7 @@ from helpers.networks import features
 DARK = -0.4  # an image whose mean is below is a night scene
 PRESENT, LEFT = 12, 1 / 3  # pixels of a part that is there; share of them under which it counts as lost
 K_REALISM, K_PRECISION = 3, 5
-_lit = WeakKeyDictionary()  # flow -> {version of its weights: {id: whether its image is bright}}
+_lit = WeakKeyDictionary()  # flow -> (version of its weights, {id: whether its image is bright})
 
 
 def ranked(domain, ids, thresholds, **options):
@@ -70,7 +70,9 @@ def bright(domain, ids):
     """Leave out the ids whose images are dark. What an image is, is remembered as long as its generator lives."""
     network, ids = domain.flow.network, image_ids(ids)
     version = sum(w._version for w in (*network.parameters(), *network.buffers()))  # rises where they are changed
-    lit = _lit.setdefault(domain.flow, {}).setdefault(version, {})
+    if _lit.get(domain.flow, (None,))[0] != version:
+        _lit[domain.flow] = version, {}
+    lit = _lit[domain.flow][1]
     for part in batches([i for i in ids if i not in lit], 256):
         lit |= zip(part, (domain.images(part).mean(dim=(1, 2, 3)) >= DARK).tolist())
     return [i for i in ids if lit[i]]

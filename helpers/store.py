@@ -15,7 +15,7 @@ from safetensors.torch import save
 
 from helpers import env
 from helpers.weights import published
-from helpers.weights.fingerprint import NUMBERS, code, content, plain  # noqa: F401
+from helpers.weights.fingerprint import NUMBERS, code, content
 from helpers.weights.published import sha256
 
 MANIFEST = "manifest.json"

@@ -144,3 +144,6 @@ def test_files_that_changed_are_another_folder(folder):
     os.utime(save(folder / "0.png", colour=(200, 0, 0)), ns=(1, 1))
     after = folders.open_folder(folder, 16)
     assert after.names == before.names and after != before
+    (folder / "9.png").symlink_to(folder / "nowhere.png")
+    with pytest.raises(ValueError, match="9.png is no image that can be read"):
+        folders.open_folder(folder, 16)(range(8))

@@ -10,7 +10,9 @@ FINE = "import os; print('threads', os.environ['OMP_NUM_THREADS'])"
 # Waits for the other one: only two that run at a time can both end.
 MEETS = """import pathlib, time
 pathlib.Path("{own}").touch()
+until = time.monotonic() + 600
 while not pathlib.Path("{other}").exists():
+    assert time.monotonic() < until
     time.sleep(0.05)"""
 
 
@@ -42,6 +44,25 @@ def test_notebooks_become_pages_and_a_broken_one_stops_no_other(folder, capsys):
     assert "threads 2" in pages["01_fine"] and "threads 2" in pages["03_fine"]
     assert "ZeroDivisionError" in pages["02_broken"] and "never\n" not in pages["02_broken"]
     assert {path: path.read_bytes() for path in stored} == stored
+
+
+def test_what_is_no_notebook_stops_no_other_either(folder, capsys, monkeypatch):
+    (folder / "02_broken.ipynb").write_text("{")
+    (folder / "first").touch(), (folder / "second").touch()
+    monkeypatch.setattr(times, "estimates", lambda names: {"01_fine": 120.0, "02_broken": None, "03_fine": 60.4})
+    assert walk.run([], jobs=3) == 1
+    said = capsys.readouterr().out
+    assert "3 notebooks, 3 at a time, about 2 minutes on this machine" in said  # 180.4 s, by GAIN
+    assert "02_broken failed: " in said and "01_fine: " in said and "03_fine: " in said
+    assert "executed/02_broken.html" not in said and "executed/03_fine.html" in said
+
+
+def test_where_a_process_is_killed_every_notebook_is_accounted_for(folder, capsys):
+    kill = "import os, signal; os.kill(os.getppid(), signal.SIGKILL)"
+    nbformat.write(new_notebook(cells=[new_code_cell(kill)]), folder / "02_broken.ipynb")
+    assert walk.run(["02", "03"], jobs=1) == 2
+    said = capsys.readouterr().out
+    assert "02_broken failed: " in said and "03_fine did not run: " in said
 
 
 def test_one_at_a_time_has_all_cores(folder, monkeypatch):

@@ -185,6 +185,13 @@ class Layers(nn.Module):
         self.generator, self.truncation = generator, truncation
         self.latent, self.n_layers = generator.latent, 2 * len(generator.channels)
 
+    def get_extra_state(self):
+        """Return the truncation, so that results kept for another one are told apart."""
+        return f"truncation {self.truncation}"
+
+    def set_extra_state(self, state):
+        """The truncation is chosen, not loaded."""
+
     def advance(self, layer, h, extras):
         """Compute one layer from the one before; layer 1 receives z (B, D). See `flow.Flow`."""
         if layer == 1:

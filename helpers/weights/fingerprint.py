@@ -30,22 +30,18 @@ def code(fn, path=()):
     return hashlib.sha256(str(whole).encode()).hexdigest()
 
 
-def plain(module):
-    """List a module's own numbers, texts and flags by name, such as a slope or a truncation, which no weight tells."""
-    return sorted(
-        (name, repr(value)) for name, value in vars(module).items() if name != "training" and _is_plain(value)
-    )
+def _own(module):
+    """Describe what no weight tells: a module's own numbers, texts and flags, such as a slope, and its class's code."""
+    plain = sorted((name, repr(value)) for name, value in vars(module).items() if _is_plain(value))
+    kinds = [kind for kind in type(module).__mro__ if kind.__module__.split(".")[0] not in ("torch", "helpers")]
+    found = [(name, inspect.unwrap(fn)) for kind in kinds for name, fn in vars(kind).items() if inspect.isfunction(fn)]
+    return type(module).__qualname__, plain, [(name, _bytecode(fn.__code__)) for name, fn in found]
 
 
 def _is_plain(value):
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
     return value is None or isinstance(value, bool | int | float | str)
-
-
-def _forward(module):
-    found = getattr(type(module).forward, "__code__", None)
-    return type(module).__qualname__ if found is None else f"{type(module).__qualname__} {_bytecode(found)}"
 
 
 def _names(code):
@@ -76,7 +72,7 @@ def content(value):
         return _bytecode(value.__code__)
     kind = type(value).__qualname__
     if isinstance(value, torch.nn.Module):
-        built = [(name, _forward(part), part.training, plain(part)) for name, part in value.named_modules()]
+        built = [(name, _own(part)) for name, part in value.named_modules()]
         return f"{kind} {content(value.state_dict())} {built}"
     if is_dataclass(value) and not isinstance(value, type):  # a domain, a table of labels, a folder of images
         return f"{kind} {content({field.name: getattr(value, field.name) for field in fields(value)})}"

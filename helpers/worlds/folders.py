@@ -88,6 +88,7 @@ def open_folder(path, size, channels=3):
     if not names:
         raise ValueError(f"{path} holds no image ({', '.join(KINDS)}): unpack the real images there")
     order = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
-    stats = [(path / name).lstat() for name in order]
+    files = [path / name for name in order]
+    stats = [file.stat() if file.exists() else file.lstat() for file in files]  # a broken link, refused when it is read
     state = hashlib.sha256(str([(found.st_size, found.st_mtime_ns) for found in stats]).encode()).hexdigest()
     return Folder(str(path), tuple(order), size, channels, state)

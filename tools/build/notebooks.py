@@ -88,7 +88,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("build", "verify", "links", "run"))
     parser.add_argument("names", nargs="*", help="beginnings of notebook names, such as 03; default: all")
-    parser.add_argument("--jobs", type=int, default=2, help="notebooks to run at a time, which share the cores")
+    parser.add_argument("--jobs", type=int, default=2, help="of run: so many at a time share the cores")
     arguments = parser.parse_args()
     names, jobs = arguments.names, arguments.jobs
     commands = {"build": build, "verify": verify, "links": links, "run": lambda names: walk.run(names, jobs)}
