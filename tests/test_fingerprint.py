@@ -39,7 +39,7 @@ def test_a_cached_step_of_one_generator_is_not_taken_for_anothers(tmp_path, monk
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_what_no_weight_tells_is_told_apart_as_well(tmp_path, monkeypatch):
+def test_what_no_weight_tells_is_told_apart_as_well():
     generator = stylegan2.Generator((8, 6), 5, 5, 1).eval()
     whole, short = (stylegan2.Layers(generator, truncation) for truncation in (1.0, 0.5))
     assert fingerprint.content(whole) == fingerprint.content(stylegan2.Layers(generator)) != fingerprint.content(short)

@@ -25,7 +25,7 @@ def noise_as_far(embed, z, goal, seed=0, steps=8, most=1.0):
         middle = (low + high) / 2
         tried[middle] = float(metrics.moved(plain, embed(noisy(z, middle, seed))).mean())
         low, high = (middle, high) if tried[middle] < goal else (low, middle)
-    if high == most < 1:
+    if high == most < 1:  # nothing tried was far enough
         return noise_as_far(embed, z, goal, seed, steps)
     amount = min(tried, key=lambda a: abs(tried[a] - goal))
     return noisy(z, amount, seed), amount

@@ -12,6 +12,7 @@ import copy
 import os
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -90,10 +91,9 @@ def main():
     parser.add_argument("names", nargs="*", help="beginnings of notebook names, such as 03; default: all")
     parser.add_argument("--jobs", type=int, default=2, help="of run: so many at a time share the cores")
     arguments = parser.parse_args()
-    names, jobs = arguments.names, arguments.jobs
-    commands = {"build": build, "verify": verify, "links": links, "run": lambda names: walk.run(names, jobs)}
+    commands = {"build": build, "verify": verify, "links": links, "run": partial(walk.run, jobs=arguments.jobs)}
     try:
-        sys.exit(1 if commands[arguments.command](names) else 0)
+        sys.exit(1 if commands[arguments.command](arguments.names) else 0)
     except ValueError as error:
         sys.exit(str(error))
 

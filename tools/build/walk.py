@@ -83,20 +83,18 @@ def _end_with_parent():
 
 def execute_one(path, to, threads):
     """Execute a notebook and write its page to a file; returns (seconds, or None if it failed, what to say of it)."""
-    said, seconds = "", None
     to.unlink(missing_ok=True)
     try:
         nb = nbformat.read(path, as_version=4)
         try:
             with kernel(nb, OMP_NUM_THREADS=os.environ.get("OMP_NUM_THREADS", str(threads))) as client:
                 seconds, peak = execute(client, nb), peak_bytes(client)
-            said = f": {seconds:.0f} s, peak {peak / 2**20:.0f} MB"
         finally:
             clean(nb, {})
             to.write_text(page(nb, path.stem), encoding="utf-8")
     except Exception as error:  # whatever it is, the other notebooks go on
         return None, f" failed: {error}"
-    return seconds, said
+    return seconds, f": {seconds:.0f} s, peak {peak / 2**20:.0f} MB"
 
 
 def _page(path):
